@@ -1,0 +1,132 @@
+"""Replay of collected samples. On-policy training is the case of one batch and one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from soc_ft.core.noise import seed_for
+
+
+class ReplayBuffer:
+    """Holds one rank's share of a round of samples and says which of them each step uses.
+
+    A round collects ``batches * batch_size`` samples over all ranks and uses each of them once per
+    pass. Sample i of the round sits in column i % batch_size, and a rank owns a contiguous block of
+    columns: its rows are the samples of its columns, in the order of i. From the second pass on,
+    every column is permuted over the batches by itself, so that batches mix, and the samples that
+    share an optimizer step are the same however many ranks divide the columns.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        batches: int,
+        passes: int,
+        seed: int,
+        columns: range | None = None,
+    ) -> None:
+        """Describe the rounds; nothing is held yet.
+
+        Args:
+            batch_size: samples per optimizer step, over all ranks.
+            batches: optimizer batches per round.
+            passes: passes over the round's samples.
+            seed: seed of the run.
+            columns: the columns this rank owns; all of them by default.
+
+        Raises:
+            ValueError: if a size is below 1 or the columns do not lie in [0, batch_size).
+        """
+        for name, size in (("batch_size", batch_size), ("batches", batches), ("passes", passes)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        columns = range(batch_size) if columns is None else columns
+        if columns.step != 1 or not 0 <= columns.start < columns.stop <= batch_size:
+            raise ValueError(f"columns must be a block within range({batch_size}), got {columns}")
+        self.batch_size = batch_size
+        self.batches = batches
+        self.passes = passes
+        self.seed = seed
+        self.columns = columns
+        self._round: int | None = None
+        self._tensors: dict[str, Tensor] = {}
+
+    @property
+    def steps_per_round(self) -> int:
+        """Optimizer steps between two collections."""
+        return self.batches * self.passes
+
+    @property
+    def samples_per_round(self) -> int:
+        """Samples of one round on this rank."""
+        return self.batches * len(self.columns)
+
+    def locate(self, step: int) -> tuple[int, int, int]:
+        """(round, pass, batch) of a global optimizer step, counted from 0."""
+        round_, within = divmod(step, self.steps_per_round)
+        return round_, *divmod(within, self.batches)
+
+    def rows(self, round_: int, pass_: int, batch: int) -> Tensor:
+        """This rank's rows (len(columns),) int64 of one optimizer batch."""
+        row_of_column = [self._order(round_, pass_, column)[batch] for column in self.columns]
+        return torch.stack(row_of_column) * len(self.columns) + torch.arange(len(self.columns))
+
+    def _order(self, round_: int, pass_: int, column: int) -> Tensor:
+        if pass_ == 0:
+            return torch.arange(self.batches)
+        seed = seed_for(self.seed, "replay", round_, pass_, column)
+        return torch.randperm(self.batches, generator=torch.Generator().manual_seed(seed))
+
+    def fill(self, round_: int, tensors: dict[str, Tensor]) -> None:
+        """Hold the samples of a round, replacing what was held.
+
+        Args:
+            round_: number of the round.
+            tensors: each (samples_per_round, ...).
+
+        Raises:
+            ValueError: if a tensor has another number of samples.
+        """
+        for name, tensor in tensors.items():
+            if len(tensor) != self.samples_per_round:
+                raise ValueError(
+                    f"{name} holds {len(tensor)} samples, a round has {self.samples_per_round}"
+                )
+        self._round = round_
+        self._tensors = dict(tensors)
+
+    def is_filled(self, round_: int) -> bool:
+        """Whether the samples of this round are held."""
+        return self._round == round_
+
+    def get(self, rows: Tensor) -> dict[str, Tensor]:
+        """The given rows of every tensor.
+
+        Raises:
+            RuntimeError: if nothing is held.
+        """
+        if self._round is None:
+            raise RuntimeError("the replay buffer is empty: fill it before reading from it")
+        return {name: tensor[rows.to(tensor.device)] for name, tensor in self._tensors.items()}
+
+    def clear(self) -> None:
+        """Forget the samples, e.g. to free memory before the next collection."""
+        self._round = None
+        self._tensors = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Round and samples held, loadable by ``torch.load(weights_only=True)``."""
+        return {"round": self._round, "tensors": dict(self._tensors)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold what :meth:`state_dict` held.
+
+        Raises:
+            ValueError: if the state belongs to rounds of another size.
+        """
+        self.clear()
+        if state["round"] is not None:
+            self.fill(state["round"], state["tensors"])

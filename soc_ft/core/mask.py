@@ -1,0 +1,67 @@
+"""Leaving outliers out of the regression."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+class QuantileMask:
+    """Drops losses whose root exceeds a running quantile.
+
+    The threshold is the bias-corrected exponential moving average (as in Adam) of the quantile of
+    sqrt(loss), one update per optimizer batch. A batch is masked with the threshold known before
+    it, unlike in the reference, which updates per micro-batch and masks with the result: so the
+    outcome does not depend on how the batch is split over micro-batches or ranks.
+    """
+
+    def __init__(self, quantile: float = 0.9, decay: float = 0.9) -> None:
+        """Start without a threshold: everything is kept until the first update.
+
+        Args:
+            quantile: in (0, 1].
+            decay: of the moving average, in [0, 1).
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        if not 0 < quantile <= 1:
+            raise ValueError(f"quantile must be in (0, 1], got {quantile}")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.quantile = quantile
+        self.decay = decay
+        self._average = 0.0
+        self._updates = 0
+
+    @property
+    def threshold(self) -> float:
+        """Largest sqrt(loss) that is kept; infinite before the first update."""
+        if self._updates == 0:
+            return math.inf
+        return self._average / (1 - self.decay**self._updates)
+
+    def keep(self, losses: Tensor) -> Tensor:
+        """(N,) bool, True where sqrt(losses) <= threshold. NaN is never kept."""
+        return losses.detach().sqrt() <= self.threshold
+
+    def update(self, losses: Tensor) -> None:
+        """Take in all losses (N,) of one optimizer batch, of every micro-batch and rank.
+
+        Values that are not finite are ignored: one overflow must not disable the mask for good.
+        """
+        finite = losses.detach()[losses.isfinite()]
+        if len(finite):
+            quantile = finite.sqrt().double().quantile(self.quantile).item()
+            self._average = self.decay * self._average + (1 - self.decay) * quantile
+            self._updates += 1
+
+    def state_dict(self) -> dict[str, float]:
+        """What has been averaged so far."""
+        return {"average": self._average, "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self._average = float(state["average"])
+        self._updates = int(state["updates"])

@@ -1,0 +1,48 @@
+"""Sampling trajectories of a controlled diffusion process."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from soc_ft.core.schedule import Schedule
+from soc_ft.core.trajectory import Predictor, Trajectory
+
+
+@torch.no_grad()
+def rollout(
+    predict: Predictor,
+    schedule: Schedule,
+    condition: Tensor,
+    noise: Tensor,
+    *,
+    keep_predictions: bool = False,
+) -> Trajectory:
+    """Run x_{k+1} = m_k(x_k; predict(x_k)) + sigma_k z_k from k = 0 to K.
+
+    Args:
+        predict: eps_hat of the sampling model.
+        schedule: K transitions.
+        condition: (B, ...), passed on to ``predict``.
+        noise: (B, K+1, *latent), x_0 at index 0 and z_k at index k+1; gives dtype and device.
+        keep_predictions: also return the predictions, which importance weights need.
+
+    Raises:
+        ValueError: if the second dim of ``noise`` is not K+1.
+    """
+    batch, length = noise.shape[:2]
+    if length != schedule.num_steps + 1:
+        raise ValueError(f"noise has {length} entries a sample, expected {schedule.num_steps + 1}")
+    states = torch.empty_like(noise)
+    predictions = torch.empty_like(noise[:, 1:]) if keep_predictions else None
+    timesteps = schedule.timesteps.to(noise.device)
+
+    states[:, 0] = noise[:, 0]
+    for k in range(schedule.num_steps):
+        x = states[:, k]
+        A, c, sigma = schedule.coefficients(k, x)
+        eps_hat = predict(x, timesteps[k].expand(batch), condition).to(x.dtype)
+        states[:, k + 1] = A * x + c * eps_hat + sigma * noise[:, k + 1]
+        if predictions is not None:
+            predictions[:, k] = eps_hat
+    return Trajectory(states, predictions)

@@ -1,0 +1,51 @@
+"""Which steps of a trajectory are regressed on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def draw_steps(
+    keys: Tensor, count: int, early_fraction: float = 0.6, early_share: float = 0.5
+) -> Tensor:
+    """Choose steps without replacement, stratified into an early and a late segment.
+
+    The first ``early_fraction`` of the K steps (rounded) form the early segment; it gets
+    ``early_share`` of the ``count`` steps (rounded down), the late one the rest. A segment that is
+    too small passes its surplus on to the other. Within a segment the smallest keys win, so that
+    uniform keys keep each of its steps equally often.
+
+    Args:
+        keys: (..., K), uniform in [0, 1).
+        count: number of steps, in [1, K].
+        early_fraction: in [0, 1].
+        early_share: in [0, 1].
+
+    Returns:
+        (..., count) int64, increasing along the last dim.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+    num_steps = keys.shape[-1]
+    if not 1 <= count <= num_steps:
+        raise ValueError(f"count must be in [1, {num_steps}], the number of steps, got {count}")
+    for name, value in (("early_fraction", early_fraction), ("early_share", early_share)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {value}")
+    boundary = round(early_fraction * num_steps)
+    early = _floor(early_share * count)
+    early = max(min(early, boundary), count - (num_steps - boundary))
+    chosen = [
+        keys[..., :boundary].argsort(dim=-1)[..., :early],
+        keys[..., boundary:].argsort(dim=-1)[..., : count - early] + boundary,
+    ]
+    return torch.cat(chosen, dim=-1).sort(dim=-1).values
+
+
+def _floor(value: float) -> int:
+    """Floor of a product of decimal fractions, e.g. 0.29 * 100 = 28.999999999999996 -> 29."""
+    return math.floor(value + 1e-9)
