@@ -15,6 +15,7 @@ AdjointAt = Literal["current", "next"]
 """What step k regresses on: a_k, as in the reference, or a_{k+1}, the optimum in discrete time."""
 
 
+@torch.no_grad()
 def lean_adjoint(
     predict_base: Predictor,
     schedule: Schedule,
@@ -68,9 +69,7 @@ def lean_adjoint(
         if forward_only:
             rows = torch.tensor(forward_only, device=states.device)
             x, t = states[rows, k], timesteps[k].expand(len(rows))
-            with torch.no_grad():
-                eps_hat = predict_base(x, t, condition[rows])
-            base_predictions[rows, k] = eps_hat.to(x.dtype)
+            base_predictions[rows, k] = predict_base(x, t, condition[rows]).to(x.dtype)
     return AdjointSolution(adjoints, base_predictions)
 
 

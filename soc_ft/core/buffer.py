@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from soc_ft.core.noise import seed_for
+
+Gather = Callable[[Any], list[Any]]
+"""Collective over ranks: value of this rank -> values of all, in the order of ranks."""
 
 
 class ReplayBuffer:
@@ -117,16 +121,41 @@ class ReplayBuffer:
         self._round = None
         self._tensors = {}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Round and samples held, loadable by ``torch.load(weights_only=True)``."""
-        return {"round": self._round, "tensors": dict(self._tensors)}
+    def state_dict(self, gather: Gather = lambda value: [value]) -> dict[str, Any]:
+        """Round and samples held by all ranks, loadable by ``torch.load(weights_only=True)``.
+
+        Args:
+            gather: collective that returns the value of every rank, in the order of ranks.
+        """
+        everyone = gather(self._tensors)
+        merged = {
+            name: torch.cat([self._by_batch(one[name]) for one in everyone], dim=1).flatten(0, 1)
+            for name in self._tensors
+        }
+        return {"round": self._round, "tensors": merged}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold what :meth:`state_dict` held.
+        """Hold this rank's share of what was saved, by any number of ranks.
 
         Raises:
             ValueError: if the state belongs to rounds of another size.
         """
         self.clear()
-        if state["round"] is not None:
-            self.fill(state["round"], state["tensors"])
+        if state["round"] is None:
+            return
+        for name, tensor in state["tensors"].items():
+            if len(tensor) != self.batches * self.batch_size:
+                raise ValueError(
+                    f"{name} holds {len(tensor)} samples, a round of all ranks has "
+                    f"{self.batches * self.batch_size}"
+                )
+        own = slice(self.columns.start, self.columns.stop)
+        tensors = {
+            name: self._by_batch(tensor)[:, own].flatten(0, 1)
+            for name, tensor in state["tensors"].items()
+        }
+        self.fill(state["round"], tensors)
+
+    def _by_batch(self, tensor: Tensor) -> Tensor:
+        """(batches * columns, ...) -> (batches, columns, ...)."""
+        return tensor.unflatten(0, (self.batches, -1))

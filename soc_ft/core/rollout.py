@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from soc_ft.core.losses import control, control_cost
 from soc_ft.core.schedule import Schedule
 from soc_ft.core.trajectory import Predictor, Trajectory
 
@@ -46,3 +47,31 @@ def rollout(
         if predictions is not None:
             predictions[:, k] = eps_hat
     return Trajectory(states, predictions)
+
+
+@torch.no_grad()
+def path_control_cost(
+    predict_base: Predictor, schedule: Schedule, trajectory: Trajectory, condition: Tensor
+) -> Tensor:
+    """1/2 sum_k ||sqrt(delta) u_k||^2 (B,) of the law that sampled, in nats.
+
+    Its mean is the KL divergence of the sampled path measure from the base one (Girsanov).
+
+    Args:
+        predict_base: eps_hat of the base process, conditioned and guided like the sampling one.
+        schedule: K transitions, eta > 0.
+        trajectory: rolled out with ``keep_predictions``.
+        condition: (B, ...), passed on to ``predict_base``.
+
+    Raises:
+        ValueError: if the trajectory has no predictions.
+    """
+    if trajectory.predictions is None:
+        raise ValueError("the trajectory has no predictions: roll it out with keep_predictions")
+    states = trajectory.states
+    timesteps, gain = schedule.timesteps.to(states.device), schedule.control_gain
+    cost = states.new_zeros(len(states))
+    for k in range(schedule.num_steps):
+        base = predict_base(states[:, k], timesteps[k].expand(len(states)), condition)
+        cost += control_cost(control(trajectory.predictions[:, k], base, gain[k]))
+    return cost

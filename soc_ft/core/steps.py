@@ -30,20 +30,42 @@ def draw_steps(
     Raises:
         ValueError: if an argument is out of its range.
     """
-    num_steps = keys.shape[-1]
+    boundary, early = _strata(keys.shape[-1], count, early_fraction, early_share)
+    chosen = [
+        keys[..., :boundary].argsort(dim=-1)[..., :early],
+        keys[..., boundary:].argsort(dim=-1)[..., : count - early] + boundary,
+    ]
+    return torch.cat(chosen, dim=-1).sort(dim=-1).values
+
+
+def inclusion_weights(
+    num_steps: int, count: int, early_fraction: float = 0.6, early_share: float = 0.5
+) -> Tensor:
+    """Inverse probability (K,) that :func:`draw_steps` draws each step.
+
+    The sum over drawn steps of a quantity times these weights estimates its sum over all K steps
+    without bias (Horvitz-Thompson). Infinite for steps that are never drawn.
+    """
+    boundary, early = _strata(num_steps, count, early_fraction, early_share)
+    weights = torch.empty(num_steps, dtype=torch.float64)
+    weights[:boundary] = boundary / early if early else math.inf
+    late = count - early
+    weights[boundary:] = (num_steps - boundary) / late if late else math.inf
+    return weights
+
+
+def _strata(
+    num_steps: int, count: int, early_fraction: float, early_share: float
+) -> tuple[int, int]:
+    """Where the early segment ends, and how many of the draws fall into it."""
     if not 1 <= count <= num_steps:
         raise ValueError(f"count must be in [1, {num_steps}], the number of steps, got {count}")
     for name, value in (("early_fraction", early_fraction), ("early_share", early_share)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {value}")
     boundary = round(early_fraction * num_steps)
-    early = _floor(early_share * count)
-    early = max(min(early, boundary), count - (num_steps - boundary))
-    chosen = [
-        keys[..., :boundary].argsort(dim=-1)[..., :early],
-        keys[..., boundary:].argsort(dim=-1)[..., : count - early] + boundary,
-    ]
-    return torch.cat(chosen, dim=-1).sort(dim=-1).values
+    early = min(_floor(early_share * count), boundary)
+    return boundary, max(early, count - (num_steps - boundary))
 
 
 def _floor(value: float) -> int:

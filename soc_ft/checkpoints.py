@@ -1,0 +1,164 @@
+"""Checkpoints: one to resume from, written atomically, and weights to keep, as safetensors."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from soc_ft.errors import ConfigError, RunError
+
+LAST = "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint only when the new one is on disk whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside ``path``, then rename.
+
+        Raises:
+            RunError: the disk is full or cannot be written; what was at ``path`` is still there.
+        """
+        with _replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class _replacing:  # noqa: N801 - used like a function
+    """Context of a temporary path whose file becomes ``path`` on success."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        try:
+            if error is None:
+                with open(self.temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(self.temporary, self.path)
+        except OSError as failure:
+            error = failure
+        if error is None:
+            return
+        self.temporary.unlink(missing_ok=True)
+        # torch reports a full disk as a RuntimeError of its own writer.
+        if isinstance(error, OSError | RuntimeError):
+            kept = f"; the previous {self.path.name} is intact" if self.path.exists() else ""
+            raise RunError(f"{self.path}: cannot be saved ({_reason(error)}){kept}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).split("\n", 1)[0]
+
+
+def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write trainable weights as safetensors, atomically.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    with _replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def find_weights(run_dir: Path, which: str) -> Path:
+    """The checkpoint of a run that ``which`` names: last, best, or a kept step.
+
+    Raises:
+        ConfigError: there is no such checkpoint; names those there are.
+    """
+    folder = run_dir / "checkpoints"
+    for name in (which, f"{which}.ckpt", f"{which}.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    there = sorted(path.stem for path in folder.glob("[!.]*"))
+    raise ConfigError(
+        f"checkpoint={which}: {folder} has no such checkpoint "
+        f"(there are: {', '.join(there) or 'none'})"
+    )
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Trainable weights of a ``.safetensors`` file or of a checkpoint to resume from.
+
+    Raises:
+        ConfigError: the file is not one of those, or damaged.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise ConfigError(f"{path}: is not a checkpoint that can be read ({_reason(error)})") from None
+
+
+class Checkpoints(Callback):
+    """Saves ``last.ckpt`` every few optimizer steps, the best weights, and weights to keep.
+
+    The checkpoint of step g is written when step g + 1 begins: a validation after step g then lies
+    before it, so that a resumed run neither skips nor repeats it.
+
+    Args:
+        folder: where the files go.
+        every: optimizer steps between two writes of ``last.ckpt``.
+        keep_every: optimizer steps between weights that are kept, or None.
+    """
+
+    def __init__(self, folder: Path, every: int, keep_every: int | None) -> None:
+        self.folder = folder
+        self.every = every
+        self.keep_every = keep_every
+        self.best = -math.inf
+        self._saved_at = 0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save what the previous optimizer step and its validation left."""
+        step = trainer.global_step
+        if step == self._saved_at:
+            return
+        if step % self.every == 0:
+            self.save_last(trainer)
+        if self.keep_every and step % self.keep_every == 0:
+            self._save_weights(trainer, f"step-{step:06d}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights with the largest mean reward on held-out prompts."""
+        reward = float(trainer.callback_metrics.get("val/reward", -math.inf))
+        if trainer.global_step > 0 and reward > self.best:
+            self.best = reward
+            self._save_weights(trainer, "best")
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Write the checkpoint that a run resumes from."""
+        self._saved_at = trainer.global_step
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def _save_weights(self, trainer: Trainer, name: str) -> None:
+        if trainer.is_global_zero:
+            module: Any = trainer.lightning_module
+            save_weights(module.model.trainable_state(), self.folder / f"{name}.safetensors")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]

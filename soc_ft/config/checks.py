@@ -1,0 +1,156 @@
+"""The check of a whole configuration, before torch or any other heavy package is imported."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from soc_ft.config.schema import METHODS, Component, Run
+from soc_ft.errors import ConfigError
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def check(config: DictConfig) -> Run:
+    """Validate a composed configuration.
+
+    Returns:
+        The typed configuration.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed. It is also raised for prompt
+            files that cannot be read and for weights that are not there.
+    """
+    from soc_ft.data.prompts import load_prompts
+
+    run = parse(config)
+    _check_combinations(run)
+    _check_reward(run)
+    component_class(run.finetune, "finetune")(**run.finetune.model_extra or {})
+    for source in (run.prompts.train, run.prompts.validation):
+        load_prompts(source, column=run.prompts.column)
+    _check_weights(run)
+    return run
+
+
+def parse(config: DictConfig) -> Run:
+    """Check every key's name, type and range; nothing is opened.
+
+    Raises:
+        ConfigError: names the first offending key.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    assert isinstance(plain, dict)
+    method = plain.get("method")
+    if isinstance(method, dict) and method.get("_target_") in METHODS:
+        _validated(METHODS[method["_target_"]], method, prefix=("method",))
+    return _validated(Run, plain)
+
+
+def _validated(
+    model: type[Checked], plain: Mapping[str, Any], prefix: tuple[str, ...] = ()
+) -> Checked:
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, prefix)) from None
+
+
+def _one_line(error: ValidationError, prefix: tuple[str, ...]) -> str:
+    """Say the first problem of a pydantic error, and how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in (*prefix, *first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        text = f"{key}: unknown key"
+    elif first["type"] == "missing":
+        text = f"{key}: this key is missing"
+    else:
+        text = f"{key}={first['input']!r}: {said[0].lower()}{said[1:]}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more problems)" if more else "")
+
+
+def _check_combinations(run: Run) -> None:
+    """Check what several keys must satisfy together."""
+    trainer, scheduler = run.trainer, run.scheduler
+    if scheduler.eta < 1:
+        raise ConfigError(
+            f"scheduler.eta={scheduler.eta:g}: fine-tuning needs eta >= 1, the memoryless schedules "
+            "(eta < 1 is for sampling and evaluation only)"
+        )
+    if run.method.regression_steps > scheduler.num_steps:
+        raise ConfigError(
+            f"method.regression_steps={run.method.regression_steps}: at most "
+            f"scheduler.num_steps={scheduler.num_steps} steps can be drawn from a trajectory"
+        )
+    ranks = trainer.devices * trainer.num_nodes
+    if trainer.batch_size % ranks:
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size}: must be a multiple of the number of processes, "
+            f"trainer.devices x trainer.num_nodes = {ranks}"
+        )
+    cfg = run.cfg_mode
+    if cfg.guidance_in_control and not cfg.guidance_in_adjoint:
+        raise ConfigError(
+            "cfg_mode.guidance_in_control=true: needs cfg_mode.guidance_in_adjoint=true, since a "
+            "guided control steers the guided base process"
+        )
+    if run.buffer.importance_weighting and run.buffer.passes == 1:
+        raise ConfigError(
+            "buffer.importance_weighting=true: has no effect with buffer.passes=1, whose samples are "
+            "all from the current model; use buffer=replay"
+        )
+
+
+def _check_reward(run: Run) -> None:
+    """Check the reward's arguments, and that the method gets the gradient it needs."""
+    reward = component_class(run.reward, "reward")
+    if run.method.needs_reward_gradient and not reward.differentiable:
+        name = run.method.target.rsplit(".", 1)[-1]
+        raise ConfigError(
+            f"reward={reward.name}: has no gradient, which method {name} needs; choose a reward with "
+            "`differentiable = True`, such as reward=shapes"
+        )
+
+
+def component_class(component: Component, key: str) -> Any:
+    """Import the class of a component whose module is light, and check its arguments.
+
+    Raises:
+        ConfigError: the class does not exist, or it does not take one of the keys.
+    """
+    module, _, name = component.target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}._target_={component.target}: cannot be imported ({error})") from None
+    accepted = set(inspect.signature(found).parameters)
+    for given in component.model_extra or {}:
+        if given not in accepted:
+            close = difflib.get_close_matches(given, accepted, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(
+                f"{key}.{given}: {component.target} has no such argument{hint} "
+                f"(it takes: {', '.join(sorted(accepted)) or 'none'})"
+            )
+    return found
+
+
+def _check_weights(run: Run) -> None:
+    from soc_ft.diffusion.availability import check_available
+
+    given = run.model.model_extra or {}
+    check_available(given.get("path"), given.get("revision"), given.get("variant"))

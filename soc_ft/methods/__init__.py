@@ -1,0 +1,1 @@
+"""Fine-tuning methods: each one file, torch and the core only."""

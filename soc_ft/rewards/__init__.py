@@ -1,0 +1,1 @@
+"""Rewards: each one file, with its heavy imports inside its methods."""

@@ -1,0 +1,42 @@
+"""Compressibility: the size of the picture as a JPEG (Black et al. 2023, DDPO)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+
+class JPEGCompressibility:
+    """Minus the size of the picture as a JPEG, in kB (1000 bytes).
+
+    Args:
+        quality: of the encoder, 1 to 95.
+    """
+
+    name: ClassVar[str] = "jpeg_compressibility"
+    differentiable: ClassVar[bool] = False
+
+    def __init__(self, quality: int = 95) -> None:
+        self.quality = quality
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B,); the prompts do not matter."""
+        import torch
+
+        sizes = [self._kilobytes(image) for image in images]
+        return -torch.tensor(sizes, dtype=torch.float32, device=images.device)
+
+    def to(self, device: torch.device) -> JPEGCompressibility:
+        """Nothing to move."""
+        return self
+
+    def _kilobytes(self, image: torch.Tensor) -> float:
+        from torchvision.transforms.functional import to_pil_image
+
+        encoded = io.BytesIO()
+        to_pil_image((image * 255).round().byte().cpu()).save(encoded, "JPEG", quality=self.quality)
+        return encoded.tell() / 1000

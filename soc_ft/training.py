@@ -1,0 +1,179 @@
+"""One fine-tuning run: build, train or resume, validate, export, report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from soc_ft.building import build_model, build_problem
+from soc_ft.checkpoints import LAST, AtomicCheckpointIO, Checkpoints, save_weights
+from soc_ft.collecting import Collector
+from soc_ft.config.schema import Run
+from soc_ft.data.prompts import load_prompts
+from soc_ft.diffusion.export import export_pipeline
+from soc_ft.diffusion.model import DiffusionModel
+from soc_ft.errors import RunError
+from soc_ft.files import replace_file
+from soc_ft.lit import RewardFineTuning
+from soc_ft.progress import Progress
+from soc_ft.summary import shown, summarise
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.tracking.provenance import flatten, provenance
+from soc_ft.validation import Validator
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, run: Run) -> None:
+    """Run the experiment that a validated configuration describes, in Hydra's output folder.
+
+    Raises:
+        RunError: the run cannot go on; what was saved stays intact.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if run.trainer.threads:
+        torch.set_num_threads(run.trainer.threads)
+    with _quiet_libraries():
+        resumed = folder / "checkpoints" / LAST
+        resume = run.resume == "auto" and resumed.is_file()
+        module = build_module(config, run, folder)
+        logger = _start_logging(config, run, folder)
+        checkpoints = Checkpoints(
+            folder / "checkpoints", run.trainer.checkpoint_every, run.trainer.keep_every
+        )
+        trainer = build_trainer(run, folder, logger, checkpoints)
+        status = "failed"
+        try:
+            if resume:
+                _log.info("Resuming from %s", resumed)
+            else:
+                logger.rewind(0)
+                trainer.validate(module, verbose=False)
+            trainer.fit(module, ckpt_path=resumed if resume else None, weights_only=True)
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+            if run.trainer.steps not in module.validator.results:
+                trainer.validate(module, verbose=False)
+            checkpoints.save_last(trainer)
+            status = "success"
+            _finish(module, run, folder, trainer)
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise RunError(
+                f"interrupted at optimizer step {trainer.global_step}; the same command with "
+                f"run_dir={shown(folder)} goes on from the last checkpoint"
+            ) from None
+        finally:
+            logger.finalize(status)
+
+
+def build_module(config: DictConfig, run: Run, folder: Path) -> RewardFineTuning:
+    """The Lightning module of a run: reward first, which is the likelier to be missing."""
+    reward = instantiate(config.reward)
+    method = instantiate(config.method)
+    model = build_model(config, run)
+    problem = build_problem(run, model, reward)
+    column = run.prompts.column
+    held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)
+    validation = config.validation
+    validator = Validator(
+        model=model,
+        problem=problem,
+        prompts=held_out,
+        settings=run.validation,
+        seed=run.seed,
+        embedding=instantiate(validation.embedding) if validation.embedding else None,
+        metrics={name: instantiate(metric) for name, metric in validation.metrics.items()},
+        folder=folder / "samples",
+    )
+    prompts = load_prompts(run.prompts.train, column, limit=run.prompts.limit)
+    collector = Collector(model, problem, method, prompts, run)
+    return RewardFineTuning(model, problem, method, collector, validator, run)
+
+
+def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkpoints) -> Trainer:
+    """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
+    settings = run.trainer
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        val_check_interval=min(run.validation.every, settings.steps),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=logger,
+        callbacks=[checkpoints, Progress()],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+        default_root_dir=folder,
+    )
+
+
+def _start_logging(config: DictConfig, run: Run, folder: Path) -> RunLogger:
+    """Write the resolved configuration into the run folder and open the record of the run."""
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    overrides = list(HydraConfig.get().overrides.task)
+    if config.tracking.get("run_name", "") is None:
+        config.tracking.run_name = " ".join(overrides) or run.name
+    logger = RunLogger(folder, instantiate(config.tracking))
+    _write_configuration(folder, plain, overrides)
+    tags = provenance() | {"overrides": " ".join(overrides), "run_dir": str(folder)}
+    logger.start(flatten(plain), tags)
+    logger.log_artifact(folder / "config.yaml")
+    return logger
+
+
+@rank_zero_only
+def _write_configuration(folder: Path, plain: dict[str, Any], overrides: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+
+
+def _finish(module: RewardFineTuning, run: Run, folder: Path, trainer: Trainer) -> None:
+    if not trainer.is_global_zero:
+        return
+    exported = _export(module.model, folder / "model") if run.export else None
+    results = module.validator.results
+    replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
+    print(summarise(module.validator, run, folder, exported))
+
+
+def _export(model: DiffusionModel, folder: Path) -> Path:
+    """Write the fine-tuned model for diffusers; an offset network has no format there."""
+    if model.networks.additive:
+        save_weights(model.trainable_state(), folder / "offset.safetensors")
+    else:
+        export_pipeline(model, folder)
+    return folder
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own announcements out of the way of the run's messages."""
+    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        yield
