@@ -1,0 +1,1 @@
+"""Estimates with standard errors, and the pictures and plots that show them."""

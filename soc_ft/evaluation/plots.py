@@ -1,0 +1,150 @@
+"""Plots of a run's curves and of comparisons between runs."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soc_ft.evaluation.statistics import Estimate
+from soc_ft.files import replace_file
+from soc_ft.tracking.journal import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CURVES = {
+    "reward": "reward",
+    "objective": "λ·reward − control cost",
+    "control_cost": "control cost (nats)",
+}
+"""Metrics of a training plot, without their stage, and their axis labels."""
+
+TRAIN_COLOUR, VALIDATION_COLOUR = "#4c78a8", "#e45756"
+DPI = 150
+
+
+def curve(records: Sequence[Record], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Optimizer steps and values of one metric, in the order of the journal."""
+    points = [(record.step, record.metrics[name]) for record in records if name in record.metrics]
+    steps, values = zip(*points, strict=True) if points else ((), ())
+    return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+
+
+def plot_training(records: Sequence[Record], path: Path, title: str = "") -> None:
+    """Reward, objective and control cost against the optimizer step, as a PNG.
+
+    Training values are drawn faintly with their moving mean; validation values with the standard
+    errors that stand beside them in the journal. Metrics that were not recorded are left out.
+
+    Raises:
+        ValueError: none of the metrics was recorded.
+    """
+    names = [name for name in CURVES if _recorded(records, name)]
+    if not names:
+        raise ValueError(f"the journal holds none of {', '.join(CURVES)}")
+    figure = _figure(4.2 * len(names), 3.2)
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), number + 1)
+        _draw_curve(axes, records, name)
+        axes.set(xlabel="optimizer step", ylabel=CURVES[name])
+        _tidy(axes)
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.axes[0].legend(handles.values(), handles.keys(), frameon=False)
+    _save(figure, path, title)
+
+
+def plot_bars(
+    estimates: Mapping[str, Estimate], path: Path, label: str, reference: float | None = None
+) -> None:
+    """Estimates side by side with their standard errors, as a PNG.
+
+    Args:
+        estimates: by name, from left to right.
+        path: the file.
+        label: what is measured, along the vertical axis.
+        reference: value of a dashed line, such as the base model's.
+    """
+    figure = _figure(max(3.2, 1.2 + 0.9 * len(estimates)), 3.2)
+    axes = figure.add_subplot()
+    means = [estimate.mean for estimate in estimates.values()]
+    errors = [0.0 if math.isnan(e.error) else e.error for e in estimates.values()]
+    places = range(len(estimates))
+    axes.bar(places, means, 0.6, color=TRAIN_COLOUR)
+    axes.errorbar(places, means, errors, fmt="none", ecolor="#202124", elinewidth=1.2, capsize=4)
+    axes.set_xticks(places, estimates.keys())
+    axes.set(ylabel=label)
+    axes.axhline(0, color="#202124", linewidth=0.8)
+    if reference is not None:
+        axes.axhline(reference, color=VALIDATION_COLOUR, linewidth=1.2, linestyle="--")
+    _tidy(axes)
+    axes.grid(visible=False, axis="x")
+    _save(figure, path)
+
+
+def _recorded(records: Sequence[Record], name: str) -> bool:
+    return any(f"{stage}/{name}" in record.metrics for record in records for stage in _STAGES)
+
+
+_STAGES = ("train", "val")
+
+
+def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
+    steps, values = curve(records, f"train/{name}")
+    if len(steps):
+        axes.plot(steps, values, color=TRAIN_COLOUR, alpha=0.3, linewidth=1)
+        axes.plot(steps, _moving_mean(values), color=TRAIN_COLOUR, linewidth=1.6, label="training")
+    steps, values = curve(records, f"val/{name}")
+    if len(steps):
+        _, errors = curve(records, f"val/{name}_error")
+        axes.errorbar(
+            steps,
+            values,
+            errors if len(errors) == len(values) else None,
+            color=VALIDATION_COLOUR,
+            marker="o",
+            markersize=4,
+            linewidth=1.4,
+            capsize=3,
+            label="validation",
+        )
+
+
+def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centred, over a twentieth of the curve; shorter at the ends; deaf to NaN."""
+    half = max(len(values) // 40, 1)
+    windows = [values[max(i - half, 0) : i + half + 1] for i in range(len(values))]
+    finite = [window[np.isfinite(window)] for window in windows]
+    return np.array([window.mean() if len(window) else math.nan for window in finite])
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # without pyplot: no backend, no global state
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr]
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#e2e4e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: Path, title: str = "") -> None:
+    if title:
+        figure.suptitle(title, fontsize=11)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    replace_file(path, content.getvalue())

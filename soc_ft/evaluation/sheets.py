@@ -1,0 +1,156 @@
+"""Sample sheets: pictures in rows of one prompt each, to be looked at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from soc_ft.files import replace_file
+
+SMALLEST_TILE = 128
+LARGEST_TILE = 256
+GAP = 6
+MARGIN = 16
+LABEL_WIDTH = 210
+FONT_SIZE = 15
+INK = (32, 33, 36)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[Any]],
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    path: Path | None = None,
+) -> Image.Image:
+    """Lay out pictures in a grid, prompts at the left and column titles on top.
+
+    Small pictures are enlarged by a whole factor without smoothing, so that their pixels can be
+    judged; large ones are reduced.
+
+    Args:
+        rows: pictures, row by row (rows may differ in length): PIL images, or arrays or CPU
+            tensors of shape (3, H, W), uint8 or floating in [0, 1].
+        row_labels: one a row, wrapped, and cut where the row ends.
+        column_labels: one a column.
+        path: PNG file to write, atomically.
+
+    Raises:
+        ValueError: there are no pictures, labels do not fit them, or an array is no picture.
+    """
+    tiles = [[_tile(picture) for picture in row] for row in rows]
+    columns = max((len(row) for row in tiles), default=0)
+    if columns == 0:
+        raise ValueError("there are no pictures to show")
+    for labels, count in ((row_labels, len(tiles)), (column_labels, columns)):
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"{len(labels)} labels for {count} rows or columns")
+    width = max(tile.width for row in tiles for tile in row)
+    height = max(tile.height for row in tiles for tile in row)
+    left = MARGIN + (LABEL_WIDTH + 2 * GAP if row_labels is not None else 0)
+    title_height = 2 * _line_height()
+    titles = [_wrapped(title, width, title_height, bold=True) for title in column_labels or ()]
+    top = MARGIN + max((_line_height() * len(title) + GAP for title in titles), default=0)
+    sheet = Image.new(
+        "RGB",
+        (left + columns * (width + GAP) - GAP + MARGIN, top + len(tiles) * (height + GAP) + MARGIN),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        x = left + column * (width + GAP) + width / 2
+        _write(draw, x, top - GAP - _line_height() * len(title), title, bold=True, centred=True)
+    for number, row in enumerate(tiles):
+        y = top + number * (height + GAP)
+        if row_labels is not None:
+            lines = _wrapped(row_labels[number], LABEL_WIDTH, height)
+            _write(draw, MARGIN, y + (height - _line_height() * len(lines)) / 2, lines)
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (left + column * (width + GAP), y))
+    if path is not None:
+        content = io.BytesIO()
+        sheet.save(content, "PNG")
+        replace_file(path, content.getvalue())
+    return sheet
+
+
+def to_image(picture: Any) -> Image.Image:
+    """A PIL image of an array or CPU tensor (3, H, W), uint8 or floating in [0, 1]."""
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.shape[0] != 3:
+        raise ValueError(f"a picture of shape {array.shape}: must be (3, height, width)")
+    if array.dtype != np.uint8:
+        array = (array.clip(0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(array.transpose(1, 2, 0))
+
+
+def _tile(picture: Any) -> Image.Image:
+    image = to_image(picture)
+    longest = max(image.size)
+    if longest < SMALLEST_TILE:
+        factor = -(-SMALLEST_TILE // longest)
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((LARGEST_TILE, LARGEST_TILE), Image.Resampling.LANCZOS)
+    return image
+
+
+@cache
+def _font(bold: bool = False) -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / name), FONT_SIZE)
+
+
+def _line_height() -> int:
+    return round(1.3 * FONT_SIZE)
+
+
+def _wrapped(text: str, width: float, height: float, bold: bool = False) -> list[str]:
+    """Lines no wider than ``width``, as many as ``height`` holds; an ellipsis tells of more."""
+    font = _font(bold)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    room = max(int(height // _line_height()), 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"{lines[room - 1]} …"]
+    return [_cut(line, width, font) for line in lines]
+
+
+def _cut(line: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line.rstrip()}…"
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    lines: Sequence[str],
+    bold: bool = False,
+    centred: bool = False,
+) -> None:
+    for number, line in enumerate(lines):
+        draw.text(
+            (x, y + number * _line_height()),
+            line,
+            font=_font(bold),
+            fill=INK,
+            anchor="ma" if centred else "la",
+        )

@@ -1,0 +1,165 @@
+"""Deliver a run to MLflow in the background of its training."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from soc_ft.tracking.delivery import Delivery, backlog
+from soc_ft.tracking.outbox import End, Outbox, Start
+from soc_ft.tracking.provenance import without_password
+from soc_ft.tracking.store import default_uri, display_uri
+
+_MIN_PAUSE = 0.5
+_MAX_PAUSE = 60.0
+_MAX_REASON = 300
+
+_log = logging.getLogger(__name__)
+
+
+class MLflowTracker:
+    """Appends to the run folder, and lets a thread deliver it.
+
+    Training never waits: a store that is dead, slow or not there yet only delays the delivery,
+    which goes on when it answers, if need be in the next process that resumes the run.
+
+    Args:
+        experiment: name of the MLflow experiment.
+        uri: tracking URI; None takes ``MLFLOW_TRACKING_URI``, or else an SQLite database.
+        path: folder of that database; artifacts go beside it.
+        run_name: None lets MLflow invent one.
+        interval: seconds between deliveries; after a failure the wait doubles up to a minute.
+    """
+
+    def __init__(
+        self,
+        experiment: str = "soc_ft",
+        uri: str | None = None,
+        path: str = "runs",
+        run_name: str | None = None,
+        interval: float = 2.0,
+    ) -> None:
+        self.uri = uri or default_uri(Path(path))
+        self.experiment = experiment
+        self.run_name = run_name
+        self._interval = interval
+        self._run_dir = Path()
+        self._outbox: Outbox | None = None
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._requested = 0
+        self._delivered = 0
+        self._flushing = False
+        self._closing = False
+        self._problem: str | None = None
+
+    def start(
+        self,
+        run_dir: Path,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        resumed: bool = False,
+        sweep_folder: Path | None = None,
+    ) -> None:
+        self._run_dir = run_dir
+        self._outbox = Outbox(run_dir)
+        if not resumed and self._outbox.last_params() != params:
+            self._outbox.clear()
+        self._outbox.put(
+            Start(
+                uri=without_password(self.uri),
+                experiment=self.experiment,
+                run_name=self.run_name,
+                sweep_folder=None if sweep_folder is None else str(sweep_folder.absolute()),
+                params=dict(params),
+                tags=dict(tags),
+            )
+        )
+        # It sleeps until there is a first record, so that the seconds which importing MLflow
+        # takes do not compete with the imports of the start.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def notify(self) -> None:
+        with self._changed:
+            self._requested += 1
+            self._changed.notify_all()
+
+    def upload(self, path: Path, folder: str | None = None, name: str | None = None) -> None:
+        assert self._outbox is not None
+        self._outbox.put_file(path, folder, name)
+
+    def end(self, status: str) -> None:
+        assert self._outbox is not None
+        self._outbox.put(End(status))
+
+    def flush(self, timeout: float) -> str:
+        self.notify()
+        with self._changed:
+            request = self._requested
+            self._flushing = True
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: self._delivered >= request, timeout)
+            self._flushing = False
+        if done:
+            return f"MLflow: everything is delivered to {display_uri(self.uri)}"
+        reason = self._problem or f"not done within {timeout:g} s"
+        return (
+            f"MLflow: {backlog(self._run_dir)} are not delivered ({reason}); to deliver them: "
+            f"python -m soc_ft.tracking {self._run_dir}"
+        )
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+
+    def _work(self) -> None:
+        delivery = Delivery(self._run_dir, self.uri)
+        pause = self._interval
+        while self._awaits_work(pause):
+            request = self._requested
+            try:
+                delivery.deliver()
+            except Exception as error:  # whatever it is, it must not reach the training
+                self._report(error)
+                pause = min(2 * pause, _MAX_PAUSE)
+            else:
+                self._confirm(request)
+                pause = self._interval
+        delivery.close()
+
+    def _awaits_work(self, pause: float) -> bool:
+        """Wait for something to deliver, and then for more of it; False when closing."""
+        with self._changed:
+            if self._problem is not None:
+                self._changed.wait_for(lambda: self._closing, _MIN_PAUSE)
+            self._changed.wait_for(lambda: self._closing or self._requested > self._delivered)
+            self._changed.wait_for(lambda: self._closing or self._flushing, pause)
+            return not self._closing
+
+    def _confirm(self, request: int) -> None:
+        with self._changed:
+            if self._problem is not None:
+                _log.info("MLflow answers again")
+            self._problem = None
+            self._delivered = request
+            self._changed.notify_all()
+
+    def _report(self, error: Exception) -> None:
+        first_time = self._problem is None
+        self._problem = without_password(" ".join(str(error).split())[:_MAX_REASON])
+        if first_time:
+            _log.warning(
+                "MLflow at %s: %s. Training goes on; delivery will be tried again.",
+                display_uri(self.uri),
+                self._problem,
+            )
+
+
+def no_tracker() -> None:
+    """The tracker of ``tracking=none``: the run folder alone."""

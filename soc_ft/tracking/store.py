@@ -1,0 +1,201 @@
+"""The few requests that soc_ft makes of an MLflow store, each safe to repeat.
+
+MLflow takes seconds to import, so it is imported when a :class:`Store` is made, not before.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from soc_ft.errors import RunError
+from soc_ft.tracking.provenance import without_password
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+ARTIFACT_FOLDER = "mlartifacts"
+UID_TAG = "soc_ft.uid"
+MAX_POINTS = 1000
+MAX_PARAMS = 100
+MAX_KEY = 250
+MAX_VALUE = 500  # of servers back to MLflow 1; config.yaml has the whole value
+
+# One short attempt at a time: the caller tries again, and a dead server must not print a page.
+_MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; ``time`` in seconds since the epoch."""
+
+    name: str
+    value: float
+    step: int
+    time: float
+
+
+class Store:
+    """A connection to a tracking URI. Every method raises what MLflow raises."""
+
+    def __init__(self, uri: str) -> None:
+        for name, value in _MLFLOW_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self._client = MlflowClient(uri)
+        self._artifact_root = _artifact_root(uri)
+
+    def holds(self, run_id: str) -> bool:
+        """Whether the run is here. Raises RunError if somebody deleted it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        if run.info.lifecycle_stage == "deleted":
+            raise RunError(
+                f"MLflow run {run_id} is deleted: `mlflow runs restore --run-id {run_id}` to go on"
+            )
+        return True
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment, created if it is new even if another process does so right now."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            root = self._artifact_root
+            location = None if root is None else (root / _file_name(name)).as_uri()
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage == "deleted":
+            raise RunError(
+                f"MLflow experiment {name!r} is deleted: restore it or set tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+    def find_or_create_run(
+        self,
+        experiment_id: str,
+        uid: str,
+        name: str | None,
+        tags: Mapping[str, str],
+        start_time: float | None = None,
+    ) -> str:
+        """Id of the run with this ``uid``, which an earlier attempt may have created unnoticed."""
+        found = self._client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'")
+        if found:
+            return str(found[0].info.run_id)
+        run = self._client.create_run(
+            experiment_id,
+            start_time=None if start_time is None else _milliseconds(start_time),
+            tags={"mlflow.user": getpass.getuser(), UID_TAG: uid, **_short(tags)},
+            run_name=name,
+        )
+        return str(run.info.run_id)
+
+    def begin(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Mark the run as running, add params that are new, set tags."""
+        from mlflow.entities import Param, RunTag
+
+        self._client.update_run(run_id, status="RUNNING")
+        for chunk in _chunks(_short(params).items(), MAX_PARAMS):
+            self._client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
+        for chunk in _chunks(_short(tags).items(), MAX_PARAMS):
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        for chunk in _chunks(points, MAX_POINTS):
+            self._client.log_batch(
+                run_id,
+                metrics=[
+                    Metric(valid_key(p.name), p.value, _milliseconds(p.time), p.step) for p in chunk
+                ],
+            )
+
+    def upload(self, run_id: str, path: Path, folder: str | None) -> None:
+        self._client.log_artifact(run_id, str(path), folder)
+
+    def end(self, run_id: str, status: str, time: float) -> None:
+        self._client.set_terminated(run_id, status, _milliseconds(time))
+
+
+def default_uri(folder: Path) -> str:
+    """``MLFLOW_TRACKING_URI`` if it is set, else an SQLite database in ``folder``.
+
+    The time-out lets the jobs of a sweep take turns at the database.
+    """
+    database = (folder.expanduser().absolute() / "mlflow.db").as_posix()
+    return os.environ.get(URI_VARIABLE) or f"sqlite:///{database}?timeout=60"
+
+
+def with_credentials(uri: str) -> str:
+    """Put back what is not written to disk, if the environment has it for the same address."""
+    current = os.environ.get(URI_VARIABLE, "")
+    return current if without_password(current) == uri else uri
+
+
+def display_uri(uri: str) -> str:
+    """The address as one would give it to ``mlflow ui --backend-store-uri``."""
+    return without_password(uri).partition("?")[0]
+
+
+def valid_key(name: str) -> str:
+    """The nearest name that MLflow accepts for a param, tag or metric."""
+    cleaned = re.sub(r"[^/\w.\- :]", "_", name)
+    return posixpath.normpath("/" + cleaned).lstrip("/")[:MAX_KEY] or "_"
+
+
+def _short(entries: Mapping[str, str]) -> dict[str, str]:
+    return {
+        valid_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."
+        for key, value in entries.items()
+    }
+
+
+def _artifact_root(uri: str) -> Path | None:
+    """Beside an SQLite database (MLflow's own default is the current folder); else the server's."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return None
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute().parent / ARTIFACT_FOLDER
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.\-]", "_", name)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
