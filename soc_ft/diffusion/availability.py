@@ -1,0 +1,168 @@
+"""Where a model's weights are, answered without importing torch or diffusers."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from soc_ft.errors import ConfigError
+from soc_ft.paths import PACKAGE
+
+SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+PARTS = ("unet", "vae", "text_encoder")
+HUB_TIMEOUT = 2.0
+"""Seconds to wait for the hub's answer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a ``model.path`` stands for.
+
+    Attributes:
+        kind: "folder" (diffusers format), "file" (single-file checkpoint), "hub" (to be
+            downloaded) or "random" (an architecture with random weights).
+        location: folder, file, hub id or name of the architecture.
+    """
+
+    kind: Literal["folder", "file", "hub", "random"]
+    location: str
+
+
+def check_available(
+    path: str | None, revision: str | None = None, variant: str | None = None
+) -> None:
+    """Check that the weights of a model can be had, within seconds; as ``locate``."""
+    locate(path, revision, variant)
+
+
+def locate(path: str | None, revision: str | None = None, variant: str | None = None) -> Source:
+    """Find the weights of a model.
+
+    Args:
+        path: a diffusers folder, a .safetensors or .ckpt file, an id on the Hugging Face hub,
+            "embedded:<name>" for a model that the package ships, or "random:<architecture>".
+        revision: branch, tag or commit on the hub; None is its main branch.
+        variant: of the weight files, such as "fp16".
+
+    Returns:
+        The source. A hub id whose files are in the cache becomes the cached folder.
+
+    Raises:
+        ConfigError: the weights are not there, with where they were looked for and how to
+            provide them. A hub that is needed and does not answer in time counts as not there.
+    """
+    if not path:
+        raise ConfigError("model.path: is empty; give a folder, a file or a hub id")
+    prefix, _, name = path.partition(":")
+    if prefix == "random":
+        return Source("random", name)
+    if prefix == "embedded":
+        return _folder(path, PACKAGE / "assets" / f"{name}-diffusion", variant)
+    local = Path(path).expanduser()
+    if local.suffix in SINGLE_FILE_SUFFIXES:
+        if not local.is_file():
+            raise _missing(path, f"there is no file {local}")
+        return Source("file", str(local))
+    if local.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
+        return _folder(path, local, variant)
+    return _hub(path, revision, variant)
+
+
+def _folder(path: str, folder: Path, variant: str | None) -> Source:
+    if problem := _incomplete(folder, variant):
+        raise _missing(path, problem)
+    _require_stable_diffusion(path, folder)
+    return Source("folder", str(folder))
+
+
+def _require_stable_diffusion(path: str, folder: Path) -> None:
+    index = folder / "model_index.json"
+    try:
+        found = json.loads(index.read_text()).get("_class_name")
+    except (ValueError, AttributeError):
+        raise ConfigError(f"model.path={path}: {index} is not a diffusers index") from None
+    if found != "StableDiffusionPipeline":
+        raise ConfigError(
+            f"model.path={path}: is a {found}; only StableDiffusionPipeline (text-to-image Stable "
+            "Diffusion 1.x and 2.x) can be fine-tuned"
+        )
+
+
+def _hub(repository: str, revision: str | None, variant: str | None) -> Source:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
+    if isinstance(index, str):
+        snapshot = Path(index).parent
+        problem = _incomplete(snapshot, variant)
+        if problem is None:
+            _require_stable_diffusion(repository, snapshot)
+            return Source("folder", str(snapshot))
+    else:
+        problem = f"it is not in the cache {constants.HF_HUB_CACHE}"
+    if obstacle := _hub_obstacle(repository, revision):
+        hub = f"as a hub id (revision {revision or 'main'})"
+        raise _missing(repository, f"there is no such folder; {hub}, {problem}, {obstacle}")
+    return Source("hub", repository)
+
+
+def _incomplete(folder: Path, variant: str | None) -> str | None:
+    """Say what a diffusers folder lacks."""
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if not (folder / "model_index.json").is_file():
+        return f"{folder} has no model_index.json, so it is not in diffusers format"
+    for part in PARTS:
+        found = _variants(folder / part)
+        if (variant or "") not in found:
+            wanted = f"weights of variant {variant}" if variant else "weights"
+            others = ", ".join(sorted(found - {""}))
+            return f"{folder / part} has no {wanted}" + (f", only of {others}" if others else "")
+    return None
+
+
+def _variants(folder: Path) -> set[str]:
+    """Variants of the weight files in ``folder``; "" are those without one."""
+    # model.safetensors, model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
+    files = (file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin"))
+    return {file.stem.partition(".")[2].partition("-")[0] for file in files}
+
+
+def _hub_obstacle(repository: str, revision: str | None) -> str | None:
+    """Say why a repository cannot be downloaded; None if it can."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return "and HF_HUB_OFFLINE forbids downloading"
+    answer = f"and the hub did not answer within {HUB_TIMEOUT:g} seconds"
+    obstacle: list[str | None] = []
+
+    def ask() -> None:
+        url = hf_hub_url(repository, "model_index.json", revision=revision)
+        try:
+            get_hf_file_metadata(url, token=None, timeout=HUB_TIMEOUT)
+            obstacle.append(None)
+        except HfHubHTTPError as error:
+            obstacle.append(f"and the hub refuses it ({type(error).__name__})")
+        except Exception as error:
+            obstacle.append(f"and the hub cannot be reached ({type(error).__name__})")
+
+    # Resolving a host name has no timeout of its own, hence the thread.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT)
+    return obstacle[0] if obstacle else answer
+
+
+def _missing(path: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"model.path={path}: no weights, {problem}. Provide them in one of three ways: "
+        "a folder in diffusers format, downloaded with `hf download` or copied "
+        "(model.path=/folder); a single-file checkpoint (model.path=/file.safetensors); "
+        "or run the embedded model (experiment=quickstart), which needs no download"
+    )
