@@ -15,14 +15,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from soc_ft.checkpoints import Checkpoints
 from soc_ft.config.schema import Run
 from soc_ft.diffusion.counter import EvaluationCounter
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.methods.clock import Clock
 from soc_ft.tracking.journal import Journal
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training import build_module, build_trainer
+from soc_ft.training import build_checkpoints, build_module, build_trainer
 
 EVALUATING = ("rollout", "adjoint", "regression")
 """Phases that consist of network evaluations."""
@@ -137,8 +136,9 @@ def measure(config: DictConfig, run: Run, steps: int, evaluations: int) -> Cost:
         module = build_module(config, run, folder)
         clock = module.problem.clock = ProfilingClock()
         recorder = module.model.counter = CallRecorder(clock)
-        never = Checkpoints(folder, every=steps + 2, keep_every=None)
-        trainer = build_trainer(run, folder, RunLogger(folder), never)
+        run.trainer.checkpoint_every = steps + 2
+        checkpoints = build_checkpoints(run, folder)
+        trainer = build_trainer(run, folder, RunLogger(folder), checkpoints)
         trainer.fit(module)
         timed = [record.metrics for record in Journal(folder / "metrics.jsonl").read()][1:]
     device = trainer.strategy.root_device

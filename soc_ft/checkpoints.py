@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -112,44 +113,49 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 class Checkpoints(Callback):
     """Saves ``last.ckpt`` every few optimizer steps, the best weights, and weights to keep.
 
-    The checkpoint of step g is written when step g + 1 begins: a validation after step g then lies
-    before it, so that a resumed run neither skips nor repeats it.
+    Where a step is followed by a validation, its checkpoint is written after that, so that a
+    resumed run neither skips nor repeats the validation.
 
     Args:
         folder: where the files go.
         every: optimizer steps between two writes of ``last.ckpt``.
         keep_every: optimizer steps between weights that are kept, or None.
+        validate_every: optimizer steps between two validations.
     """
 
-    def __init__(self, folder: Path, every: int, keep_every: int | None) -> None:
+    def __init__(
+        self, folder: Path, every: int, keep_every: int | None, validate_every: int
+    ) -> None:
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
+        self.validate_every = validate_every
         self.best = -math.inf
-        self._saved_at = 0
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Save what the previous optimizer step and its validation left."""
-        step = trainer.global_step
-        if step == self._saved_at:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Save a step that no validation follows."""
+        if trainer.global_step % self.validate_every:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a validated step, and the weights if their mean reward is the largest so far."""
+        if trainer.state.fn != TrainerFn.FITTING:
             return
+        reward = float(trainer.callback_metrics["val/reward"])
+        if reward > self.best:
+            self.best = reward
+            self._save_weights(trainer, "best")
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        step = trainer.global_step
         if step % self.every == 0:
             self.save_last(trainer)
         if self.keep_every and step % self.keep_every == 0:
             self._save_weights(trainer, f"step-{step:06d}")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights with the largest mean reward on held-out prompts."""
-        reward = float(trainer.callback_metrics.get("val/reward", -math.inf))
-        if trainer.global_step > 0 and reward > self.best:
-            self.best = reward
-            self._save_weights(trainer, "best")
-
     def save_last(self, trainer: Trainer) -> None:
         """Write the checkpoint that a run resumes from."""
-        self._saved_at = trainer.global_step
         trainer.save_checkpoint(self.folder / LAST)
 
     def _save_weights(self, trainer: Trainer, name: str) -> None:

@@ -50,9 +50,7 @@ def train(config: DictConfig, run: Run) -> None:
         resume = run.resume == "auto" and resumed.is_file()
         module = build_module(config, run, folder)
         logger = _start_logging(config, run, folder)
-        checkpoints = Checkpoints(
-            folder / "checkpoints", run.trainer.checkpoint_every, run.trainer.keep_every
-        )
+        checkpoints = build_checkpoints(run, folder)
         trainer = build_trainer(run, folder, logger, checkpoints)
         status = "failed"
         try:
@@ -103,6 +101,17 @@ def build_module(config: DictConfig, run: Run, folder: Path) -> RewardFineTuning
     return RewardFineTuning(model, problem, method, collector, validator, run)
 
 
+def build_checkpoints(run: Run, folder: Path) -> Checkpoints:
+    """What is saved of a run, and when."""
+    settings = run.trainer
+    return Checkpoints(
+        folder / "checkpoints",
+        settings.checkpoint_every,
+        settings.keep_every,
+        run.validation.every,
+    )
+
+
 def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkpoints) -> Trainer:
     """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
     settings = run.trainer
@@ -114,7 +123,7 @@ def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkp
         precision=settings.precision,
         max_steps=settings.steps,
         max_epochs=-1,
-        val_check_interval=min(run.validation.every, settings.steps),
+        val_check_interval=run.validation.every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=logger,
