@@ -1,0 +1,12 @@
+"""The embedded miniature Stable Diffusion, its reward and its ground-truth classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ASSETS = Path(__file__).parent
+"""Folder of the shipped files."""
+
+DIFFUSION = ASSETS / "shapes-diffusion"
+REWARD = ASSETS / "shapes-reward"
+CLASSIFIER = ASSETS / "shapes-classifier"

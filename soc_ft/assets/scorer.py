@@ -1,0 +1,108 @@
+"""The learned text-image scorer of the shapes world: a small CLIP with a quality head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from soc_ft.errors import ConfigError
+
+
+class ShapesScorer(nn.Module):
+    """Score = weighted cosine of picture and text + quality of the picture alone.
+
+    Both terms are linear at the output, so the score does not saturate. The raw score is
+    standardised by ``mean`` and ``std``, which were measured on samples of the base model.
+
+    Args:
+        config: architecture of the CLIP model; its vision tower sets the input resolution.
+        tokenizer: of the text tower.
+        mean, std: of the raw score over base-model samples.
+    """
+
+    def __init__(
+        self, config: CLIPConfig, tokenizer: CLIPTokenizer, mean: float = 0.0, std: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.clip = CLIPModel(config)
+        width = config.vision_config.hidden_size
+        self.quality = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.agreement = nn.Parameter(torch.tensor(4.0))
+        self.tokenizer = tokenizer
+        self.mean, self.std = mean, std
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of the pictures that the vision tower takes."""
+        return int(self.clip.config.vision_config.image_size)
+
+    def embed_text(self, prompts: list[str]) -> Tensor:
+        """(B, D) L2-normalised embeddings of prompts."""
+        tokens = self.tokenizer(prompts, padding=True, truncation=True, return_tensors="pt")
+        output = self.clip.text_model(**tokens.to(self.agreement.device))
+        return F.normalize(self.clip.text_projection(output.pooler_output), dim=-1)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, D) L2-normalised embeddings of pictures (B, 3, H, W) in [0, 1]."""
+        return F.normalize(self.clip.visual_projection(self._vision(images)), dim=-1)
+
+    def raw_score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """(B,) scores before standardisation."""
+        pooled = self._vision(images)
+        embedding = F.normalize(self.clip.visual_projection(pooled), dim=-1)
+        cosine = (embedding * self.embed_text(prompts)).sum(dim=-1)
+        return self.agreement * cosine + self.quality(pooled).squeeze(-1)
+
+    def forward(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """(B,) scores with mean 0 and standard deviation 1 over base-model samples."""
+        return (self.raw_score(images, prompts) - self.mean) / self.std
+
+    def save(self, folder: Path) -> None:
+        """Write weights (float16), configuration and tokenizer to ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {k: v.half().contiguous() for k, v in self.state_dict().items() if _is_weight(v)}
+        save_file(weights, folder / "model.safetensors")
+        description = {"mean": self.mean, "std": self.std, "clip": self.clip.config.to_dict()}
+        (folder / "config.json").write_text(json.dumps(description, indent=2, default=str) + "\n")
+        self.tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> ShapesScorer:
+        """Read what :meth:`save` wrote, in float32, frozen and in evaluation mode.
+
+        Raises:
+            ConfigError: the folder does not hold a scorer.
+        """
+        if not (folder / "model.safetensors").exists():
+            raise ConfigError(
+                f"no reward weights in {folder}: expected config.json and model.safetensors as "
+                "`python -m soc_ft.assets.training stage=reward` writes them"
+            )
+        description = json.loads((folder / "config.json").read_text())
+        config = CLIPConfig(**description["clip"])
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        scorer = cls(config, tokenizer, description["mean"], description["std"])
+        weights = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+        missing, surplus = scorer.load_state_dict(weights, strict=False)
+        if surplus or any("position_ids" not in name for name in missing):
+            raise ConfigError(f"{folder} does not match its config.json: {missing} {surplus}")
+        return scorer.eval().requires_grad_(False)
+
+    def _vision(self, images: Tensor) -> Tensor:
+        """Pooled output (B, width) of the vision tower."""
+        size = (self.resolution, self.resolution)
+        if images.shape[-2:] != size:
+            images = F.interpolate(
+                images, size, mode="bicubic", antialias=True, align_corners=False
+            )
+        return self.clip.vision_model(pixel_values=2.0 * images - 1.0).pooler_output
+
+
+def _is_weight(value: Tensor) -> bool:
+    return value.is_floating_point()
