@@ -1,0 +1,117 @@
+"""The learned reward of the shapes world, as shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from soc_ft.assets.training import corruption
+from soc_ft.data import shapes
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.embedding import ShapesEmbedding
+from soc_ft.rewards.shapes import ShapesReward
+
+
+@pytest.fixture(scope="module")
+def reward() -> ShapesReward:
+    return ShapesReward()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _pictures(count: int, seed: int) -> tuple[Tensor, list[str]]:
+    pictures, captions, _ = shapes.sample(count, seed, contrast=(1.0, 1.0))
+    return torch.from_numpy(pictures), captions
+
+
+def test_matching_prompts_score_higher_than_mismatching_ones(reward: ShapesReward) -> None:
+    """Breaks if the score ignores the prompt, or text and picture are paired wrongly."""
+    images, prompts = _pictures(96, 0)
+    matching, mismatching = reward(images, prompts), reward(images, prompts[1:] + prompts[:1])
+    assert matching.shape == (96,)
+    assert matching.dtype == torch.float32
+    assert (matching > mismatching).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("damage", ["deform", "roughen", "add_noise", "blur"])
+def test_damage_lowers_the_score(reward: ShapesReward, damage: str) -> None:
+    """Breaks if the reward stops seeing how well a picture is drawn."""
+    images, prompts = _pictures(64, 1)
+    generator = torch.Generator().manual_seed(0)
+    damaged = getattr(corruption, damage)(images, torch.full((64,), 0.9), generator)
+    assert (reward(images, prompts) > reward(damaged, prompts)).float().mean() > 0.85
+
+
+def test_low_contrast_and_small_size_lower_the_score(reward: ShapesReward) -> None:
+    """Breaks if composition and contrast, which fine-tuning can improve, do not count."""
+    images, prompts = _pictures(64, 2)
+    mean = images.flatten(2).median(dim=2).values[..., None, None]
+    washed_out = mean + 0.4 * (images - mean)
+    assert (reward(images, prompts) > reward(washed_out, prompts)).float().mean() > 0.85
+    prompt = ["a red circle on a white background"]
+    by_size = []
+    for size in ("small", "large"):
+        scene = shapes.sample_scene(
+            np.random.default_rng(0),
+            contrast=(1.0, 1.0),
+            shape="circle",
+            color="red",
+            background="white",
+            position="center",
+            size=size,
+        )
+        by_size.append(float(reward(torch.from_numpy(shapes.render([scene])), prompt)))
+    assert by_size[0] < by_size[1]
+
+
+def test_gradient_reaches_every_image_and_raises_the_score(reward: ShapesReward) -> None:
+    """Breaks if a tensor is detached, the resize is not differentiable, or the score saturates."""
+    images, prompts = _pictures(8, 3)
+    for size in (64, 96):
+        resized = torch.nn.functional.interpolate(images, (size, size), mode="nearest")
+        resized.requires_grad_()
+        scores = reward(resized, prompts)
+        (gradient,) = torch.autograd.grad(scores.sum(), resized)
+        norm = gradient.flatten(1).norm(dim=1)
+        assert (norm > 1e-4).all()
+        step = 0.02 * gradient / norm.view(-1, 1, 1, 1)
+        assert (reward(resized.detach() + step, prompts) > scores.detach()).all()
+
+
+def test_samples_do_not_influence_each_other(reward: ShapesReward) -> None:
+    """Breaks if a score depends on the batch, through padding of prompts or normalisation."""
+    images, prompts = _pictures(6, 4)
+    alone = torch.cat([reward(images[i : i + 1], prompts[i : i + 1]) for i in range(6)])
+    assert torch.allclose(reward(images, prompts), alone, atol=1e-4)
+
+
+def test_half_precision_images_are_scored_in_float32(reward: ShapesReward) -> None:
+    """Breaks if the images' precision leaks into the score."""
+    images, prompts = _pictures(2, 5)
+    assert reward(images.half(), prompts).dtype == torch.float32
+
+
+def test_missing_weights_say_where_and_what_to_do(tmp_path: Path) -> None:
+    """Breaks if a wrong folder ends in a traceback instead of one line."""
+    with pytest.raises(ConfigError, match=r"no reward weights in .*stage=reward"):
+        ShapesReward(str(tmp_path))
+
+
+def test_embedding_has_unit_norm_and_separates_pictures() -> None:
+    """Breaks if diversity collapses: unnormalised vectors, or one point for every picture."""
+    images, _ = _pictures(32, 6)
+    embedding = ShapesEmbedding()(images)
+    assert torch.allclose(embedding.norm(dim=1), torch.ones(32), atol=1e-5)
+    similarity = embedding @ embedding.T
+    assert similarity.fill_diagonal_(0.0).mean() < 0.7
