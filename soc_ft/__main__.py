@@ -14,11 +14,13 @@ def fine_tune(config: DictConfig) -> None:
     """Validate the configuration, then run it."""
     from soc_ft.config import check, check_resume
 
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
     run = check(config)
-    check_resume(config, Path(HydraConfig.get().runtime.output_dir))
+    check_resume(config, folder)
     from soc_ft.training import train
 
-    train(config, run)
+    train(config, run, folder, settings.overrides.task)
 
 
 def main() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,20 +35,25 @@ from soc_ft.validation import Validator
 _log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, run: Run) -> None:
-    """Run the experiment that a validated configuration describes, in Hydra's output folder.
+def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] = ()) -> None:
+    """Run an experiment, or go on with it.
+
+    Args:
+        config: composed configuration.
+        run: the same, validated.
+        folder: of the run.
+        overrides: what the person typed, for the record.
 
     Raises:
         RunError: the run cannot go on; what was saved stays intact.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
     with _quiet_libraries():
         resumed = folder / "checkpoints" / LAST
         resume = run.resume == "auto" and resumed.is_file()
         module = build_module(config, run, folder)
-        logger = _start_logging(config, run, folder)
+        logger = _start_logging(config, run, folder, overrides)
         checkpoints = build_checkpoints(run, folder)
         trainer = build_trainer(run, folder, logger, checkpoints)
         status = "failed"
@@ -137,10 +141,11 @@ def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkp
     )
 
 
-def _start_logging(config: DictConfig, run: Run, folder: Path) -> RunLogger:
+def _start_logging(
+    config: DictConfig, run: Run, folder: Path, overrides: Sequence[str]
+) -> RunLogger:
     """Write the resolved configuration into the run folder and open the record of the run."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    overrides = list(HydraConfig.get().overrides.task)
     if config.tracking.get("run_name", "") is None:
         config.tracking.run_name = " ".join(overrides) or run.name
     logger = RunLogger(folder, instantiate(config.tracking))
@@ -152,10 +157,10 @@ def _start_logging(config: DictConfig, run: Run, folder: Path) -> RunLogger:
 
 
 @rank_zero_only
-def _write_configuration(folder: Path, plain: dict[str, Any], overrides: list[str]) -> None:
+def _write_configuration(folder: Path, plain: dict[str, Any], overrides: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
 
 
 def _finish(module: RewardFineTuning, run: Run, folder: Path, trainer: Trainer) -> None:

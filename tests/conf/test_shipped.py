@@ -1,0 +1,74 @@
+"""Every shipped YAML composes and passes the check of keys, types and ranges."""
+
+from __future__ import annotations
+
+import pytest
+
+from soc_ft.config import parse
+from soc_ft.paths import conf_dir
+from tests.conftest import composed
+
+GROUPS = (
+    "method",
+    "reward",
+    "cfg_mode",
+    "scheduler",
+    "buffer",
+    "model",
+    "finetune",
+    "prompts",
+    "trainer",
+    "validation",
+    "tracking",
+)
+OPTIONS = [
+    (group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))
+]
+EXPERIMENTS = sorted(
+    str(path.relative_to(conf_dir() / "experiment").with_suffix(""))
+    for path in (conf_dir() / "experiment").rglob("*.yaml")
+)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_options_compose(group: str, option: str) -> None:
+    """Breaks when a YAML has a key that the schema does not know, or lacks one."""
+    files = ["prompts.train=a.txt", "prompts.validation=b.txt"] if option == "file" else []
+    parse(composed(f"{group}={option}", *files))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_compose(experiment: str) -> None:
+    """Breaks when an experiment overrides a key that moved."""
+    parse(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_say_what_they_need(experiment: str) -> None:
+    """Breaks when an experiment lacks its hardware, its duration or its command."""
+    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    for word in ("Hardware:", "Duration:", f"python -m soc_ft experiment={experiment}"):
+        assert word in text
+
+
+def test_every_folder_is_a_known_group() -> None:
+    """Breaks when a group is added whose options the test above would not compose."""
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert folders <= {*GROUPS, "experiment", "hydra", "sweep"}
+
+
+def test_the_example_of_the_help_composes() -> None:
+    """Breaks when groups of the issue's own command line cannot be combined."""
+    run = parse(
+        composed(
+            "method=adjoint_matching",
+            "reward=shapes",
+            "model=shapes",
+            "lambda=100",
+            "cfg_mode=none",
+            "buffer=replay",
+            "finetune=lora",
+        )
+    )
+    assert run.buffer.passes > 1
+    assert run.cfg_mode.guidance_scale == 1

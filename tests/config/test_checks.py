@@ -1,0 +1,103 @@
+"""Every wrong configuration is answered by one line that says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from soc_ft.config import check, check_resume
+from soc_ft.errors import ConfigError
+from tests.conftest import TINY, composed
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(composed(*TINY, *overrides))
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["lambda=0"], ["lambda", "0", "greater than 0"]),
+        (["lambda=-3"], ["lambda", "-3", "greater than 0"]),
+        (["lambda=nan"], ["lambda", "nan", "finite"]),
+        (["lambda=inf"], ["lambda", "inf", "finite"]),
+        (["lambda=much"], ["lambda", "much", "number"]),
+        (["scheduler.eta=0.5"], ["scheduler.eta", "0.5", "eta >= 1"]),
+        (["method.regression_steps=7"], ["method.regression_steps", "7", "scheduler.num_steps=6"]),
+        (["method.regression_steps=0"], ["method.regression_steps", "0"]),
+        (["method.adjoint_at=both"], ["method.adjoint_at", "both", "current"]),
+        (["method.prompt_dropout=1.5"], ["method.prompt_dropout", "1.5"]),
+        (["trainer.batch_size=5", "trainer.devices=2"], ["trainer.batch_size", "5", "2"]),
+        (["trainer.batch_size=2.5"], ["trainer.batch_size", "2.5"]),
+        (["trainer.lr=0"], ["trainer.lr", "0"]),
+        (["trainer.precision=16-mixed"], ["trainer.precision", "16-mixed"]),
+        (["+trainer.epochs=3"], ["trainer.epochs", "unknown key"]),
+        (["+method.temperature=3"], ["method.temperature", "unknown key"]),
+        (["+finetune.rank=3"], ["finetune.rank"]),
+        (["finetune=lora", "finetune.rank=0"], ["finetune.rank", "0"]),
+        (["buffer.importance_weighting=true"], ["buffer.importance_weighting", "passes"]),
+        (["cfg_mode.guidance_in_control=true"], ["guidance_in_control", "guidance_in_adjoint"]),
+        (["+reward.scal=3"], ["reward.scal", "did you mean scale"]),
+        (["reward._target_=tests.scorers.Greenness"], ["Greenness", "cannot be imported"]),
+        (["model.path=/nowhere"], ["model.path", "/nowhere", "experiment=quickstart"]),
+        (["seed=-1"], ["seed", "-1"]),
+    ],
+)
+def test_wrong_values_are_named(overrides: list[str], words: list[str]) -> None:
+    """Breaks when a key loses its range, or when the line no longer says which key it is."""
+    line = refused(*overrides)
+    for word in words:
+        assert word in line
+
+
+def test_a_reward_without_gradient_is_refused_for_a_method_that_needs_it() -> None:
+    """Breaks when the refusal waits for the first backward pass."""
+    line = refused("reward=jpeg_compressibility", "~reward.scale")
+    assert "jpeg_compressibility" in line
+    assert "AdjointMatching" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.txt", "", ["no prompts"]),
+        ("bad.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', ["line 2"]),
+        ("bad.json", "[", ["line 1"]),
+    ],
+)
+def test_prompt_files_are_read_before_anything_loads(
+    tmp_path: Path, name: str, content: str, words: list[str]
+) -> None:
+    """Breaks when a prompt file is first opened after the model has loaded."""
+    file = tmp_path / name
+    file.write_text(content)
+    line = refused(f"prompts.train={file}")
+    assert str(file) in line
+    for word in words:
+        assert word in line
+
+
+def test_a_valid_configuration_is_typed() -> None:
+    """Breaks when the schema and the shipped YAML drift apart."""
+    run = check(composed(*TINY))
+    assert run.lambda_ == 10
+    assert run.trainer.betas == (0.9, 0.95)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    """Breaks when a run folder is gone on with under settings that change the result."""
+    from omegaconf import OmegaConf
+
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    OmegaConf.save(composed(*TINY), tmp_path / "config.yaml", resolve=True)
+
+    check_resume(composed(*TINY, "trainer.steps=9", "trainer.devices=2"), tmp_path)
+    check_resume(composed(*TINY, "lambda=3", "resume=never"), tmp_path)
+    with pytest.raises(ConfigError, match=r"lambda \(10\.?0? in the checkpoint, 3"):
+        check_resume(composed(*TINY, "lambda=3"), tmp_path)

@@ -1,0 +1,103 @@
+"""Runs of the whole program on a tiny model with random weights, inside the test process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from soc_ft.paths import conf_dir
+
+TESTS = Path(__file__).parent
+
+TINY = (
+    "model=shapes",
+    "model.path=random:tiny",
+    "reward.scale=20",
+    "reward._target_=tests.scorers.Redness",
+    "prompts=file",
+    f"prompts.train={TESTS / 'prompts.txt'}",
+    f"prompts.validation={TESTS / 'prompts.txt'}",
+    "tracking=none",
+    "lambda=10",
+    "scheduler.num_steps=6",
+    "method.regression_steps=3",
+    "trainer.steps=4",
+    "trainer.batch_size=4",
+    "trainer.rollout_batch=3",
+    "trainer.adjoint_batch=2",
+    "trainer.reward_batch=4",
+    "trainer.micro_batch=5",
+    "trainer.lr=1e-3",
+    "trainer.warmup_steps=2",
+    "trainer.checkpoint_every=1",
+    "trainer.accelerator=cpu",
+    "validation.every=2",
+    "validation.prompts=3",
+    "validation.sheet_prompts=2",
+    "validation.batch_size=4",
+    "export=false",
+)
+"""Overrides of a run of a few seconds. ``reward.scale`` exists for rewards of the tests."""
+
+
+def composed(*overrides: str, config: str = "config") -> DictConfig:
+    """The configuration of a command line."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return compose(config, overrides=[_addable(override) for override in overrides])
+
+
+def _addable(override: str) -> str:
+    """Keys of the tests' own rewards are not in the shipped YAML."""
+    return f"+{override}" if override.startswith("reward.scale") else override
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Callable[..., Path]:
+    """Train the tiny model in a folder of this test; more overrides may be given."""
+    from soc_ft.config import check, check_resume
+    from soc_ft.training import train
+
+    def run(*overrides: str, folder: str = "run") -> Path:
+        path = tmp_path / folder
+        config = composed(*TINY, *overrides)
+        typed = check(config)
+        check_resume(config, path)
+        train(config, typed, path, overrides)
+        return path
+
+    return run
+
+
+def curve(folder: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The metrics of a run by optimizer step, without those that measure time."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [
+        (
+            record["step"],
+            {name: value for name, value in record["metrics"].items() if "seconds" not in name},
+        )
+        for record in records
+    ]
+
+
+def command(*arguments: str) -> list[str]:
+    """A command line of the package for a process of its own."""
+    return [sys.executable, "-m", *arguments]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Tests run beside each other on few cores, and must not depend on their number."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)

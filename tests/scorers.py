@@ -1,0 +1,40 @@
+"""Rewards of the tests, each with a property that a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Redness:
+    """How much redder than green and blue a picture is on average."""
+
+    name: ClassVar[str] = "redness"
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        red, green, blue = images.unbind(dim=1)
+        return self.scale * (red - (green + blue) / 2).mean(dim=(1, 2))
+
+    def to(self, device: torch.device) -> Redness:
+        return self
+
+
+class BrokenFor(Redness):
+    """Not a number for the prompts that hold a word."""
+
+    name: ClassVar[str] = "broken"
+
+    def __init__(self, scale: float = 1.0, word: str = "number 1") -> None:
+        super().__init__(scale)
+        self.word = word
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        broken = torch.tensor([self.word in prompt for prompt in prompts], device=images.device)
+        return super().__call__(images, prompts) + torch.where(broken, torch.nan, 0.0)
