@@ -93,7 +93,8 @@ def load_pipeline(
     if source.kind == "random":
         from soc_ft.diffusion.architectures import random_pipeline
 
-        return random_pipeline(source.location).to(dtype)
+        pipeline = random_pipeline(source.location)
+        return pipeline if dtype == torch.float32 else pipeline.to(dtype)
     try:
         if source.kind == "file":
             pipeline = _from_file(source, single_file_config, dtype)

@@ -22,9 +22,16 @@ def test_encode_is_encode_prompt(make_model, make_pipeline) -> None:
     assert torch.equal(model.null_condition(), negative[:1])
 
 
-@pytest.mark.parametrize("latent_channels", [4, 8])
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize(
+    ("latent_channels", "prediction_type", "guidance_scale"),
+    [
+        (4, "epsilon", 1.0),
+        (4, "epsilon", 3.0),
+        (8, "v_prediction", 1.0),
+        (8, "v_prediction", 3.0),
+        (4, "sample", 3.0),
+    ],
+)
 def test_rollout_is_the_pipelines_sampling(
     make_model, make_pipeline, latent_channels, prediction_type, guidance_scale
 ) -> None:
@@ -82,12 +89,11 @@ def test_offset_starts_small_and_scales(make_model, make_inputs) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=["full", "lora", "offset"])
-@pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_reach_what_is_trained_and_nothing_else(
-    make_model, make_inputs, perturb, mode, checkpointing
+    make_model, make_inputs, perturb, mode
 ) -> None:
     """Breaks if frozen weights receive gradients, or evaluating the base loses the trained ones."""
-    model = make_model(mode, gradient_checkpointing=checkpointing)
+    model = make_model(mode)
     perturb(model)
     inputs = make_inputs(model)
     prediction = model.finetuned(*inputs)
@@ -100,10 +106,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(
 
 
 @pytest.mark.parametrize("mode", MODES, ids=["full", "lora", "offset"])
-@pytest.mark.parametrize("predictor", ["base", "finetuned"])
-def test_checkpointing_does_not_change_gradients(
-    make_model, make_inputs, perturb, mode, predictor
-) -> None:
+def test_checkpointing_does_not_change_gradients(make_model, make_inputs, perturb, mode) -> None:
     """Breaks if recomputation runs another network than the forward pass, as with LoRA's base."""
     gradients = []
     for checkpointing in (False, True):
@@ -111,8 +114,11 @@ def test_checkpointing_does_not_change_gradients(
         perturb(model)
         x, t, condition = make_inputs(model)
         x.requires_grad_(True)
-        prediction = getattr(model, predictor)(x, t, condition)
-        gradients.append(torch.autograd.grad(prediction.square().sum(), x)[0])
+        base, finetuned = (f(x, t, condition).square().sum() for f in (model.base, model.finetuned))
+        weights = list(model.trainable_parameters())
+        gradients.append(
+            [*torch.autograd.grad(base, x), *torch.autograd.grad(finetuned, [x, *weights])]
+        )
     torch.testing.assert_close(*gradients)
 
 
@@ -130,18 +136,18 @@ def test_base_does_not_move(make_model, make_inputs, perturb, mode) -> None:
 @pytest.mark.parametrize("mode", MODES, ids=["full", "lora", "offset"])
 def test_frozen_weights_in_bfloat16(make_model, make_inputs, mode) -> None:
     """Breaks if trained weights or outputs lose precision together with the frozen weights."""
-    exact, model = make_model(mode), make_model(mode, frozen_dtype=torch.bfloat16)
+    model = make_model(mode, frozen_dtype=torch.bfloat16)
     trained = set(model.trainable_parameters())
     assert {p.dtype for p in trained} == {torch.float32}
     assert {p.dtype for p in model.parameters() if p not in trained} == {torch.bfloat16}
     x, t, condition = make_inputs(model)
     assert condition.dtype == torch.float32
-    assert model.base(x, t, condition).dtype == torch.float32
     assert model.decode(x).dtype == torch.float32
-    difference = model.base(x, t, condition) - exact.base(x, t, condition)
-    assert difference.abs().max() < 0.1
-    if isinstance(mode, LoRA):
-        assert torch.equal(model.finetuned(x, t, condition), model.base(x, t, condition))
+    base, finetuned = model.base(x, t, condition), model.finetuned(x, t, condition)
+    assert base.dtype == finetuned.dtype == torch.float32
+    # LoRA shares the rounded weights; a second network starts from exact ones.
+    tolerance = 0 if isinstance(mode, LoRA) else 0.1
+    torch.testing.assert_close(finetuned, base, rtol=0, atol=tolerance)
 
 
 def test_time_steps_are_not_rounded(make_model, make_inputs) -> None:
