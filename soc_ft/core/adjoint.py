@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
 from typing import Literal
 
 import torch
@@ -49,47 +49,50 @@ def lean_adjoint(
     Raises:
         ValueError: if the states do not fit the schedule or ``first_step`` is out of range.
     """
-    first_steps = first_step.tolist()
-    _validate(schedule, states, first_steps)
+    _validate(schedule, states, first_step)
+    # In the order of first steps, the samples that a step needs are a prefix.
+    order = first_step.to(states.device).argsort(stable=True)
+    first_steps = first_step.sort().values.tolist()
+    a, condition = terminal[order], condition[order]
     adjoints = torch.zeros_like(states)
     base_predictions = torch.zeros_like(states[:, 1:])
     timesteps = schedule.timesteps.to(states.device)
 
     adjoints[:, -1] = terminal
-    for k in reversed(range(min(first_steps), schedule.num_steps)):
-        last_with_vjp = k if adjoint_at == "current" else k - 1
-        with_vjp = [b for b, first in enumerate(first_steps) if first <= last_with_vjp]
-        forward_only = [b for b, first in enumerate(first_steps) if last_with_vjp < first <= k]
-        if with_vjp:
-            rows = torch.tensor(with_vjp, device=states.device)
-            x, t, a = states[rows, k], timesteps[k].expand(len(rows)), adjoints[rows, k + 1]
-            eps_hat, vjp = _forward_and_vjp(predict_base, x, t, condition[rows], a)
-            base_predictions[rows, k] = eps_hat
-            adjoints[rows, k] = schedule.mean(k, a, vjp)
-        if forward_only:
-            rows = torch.tensor(forward_only, device=states.device)
-            x, t = states[rows, k], timesteps[k].expand(len(rows))
-            base_predictions[rows, k] = predict_base(x, t, condition[rows]).to(x.dtype)
+    for k in reversed(range(first_steps[0], schedule.num_steps)):
+        needed = bisect_right(first_steps, k)
+        solved = needed if adjoint_at == "current" else bisect_left(first_steps, k)
+        rows = order[:needed]
+        x, t = states[rows, k], timesteps[k].expand(needed)
+        if solved:
+            eps_hat, vjp = _forward_and_vjp(
+                predict_base, x[:solved], t[:solved], condition[:solved], a[:solved]
+            )
+            a[:solved] = schedule.mean(k, a[:solved], vjp)
+            adjoints[rows[:solved], k] = a[:solved]
+            base_predictions[rows[:solved], k] = eps_hat.to(x.dtype)
+        if solved < needed:
+            eps_hat = predict_base(x[solved:], t[solved:], condition[solved:needed])
+            base_predictions[rows[solved:], k] = eps_hat.to(x.dtype)
     return AdjointSolution(adjoints, base_predictions)
 
 
 def _forward_and_vjp(
     predict: Predictor, x: Tensor, t: Tensor, condition: Tensor, cotangent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """eps_hat and (d eps_hat / dx)^T cotangent, both in the dtype of ``x``."""
+    """eps_hat and (d eps_hat / dx)^T cotangent."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         eps_hat = predict(x, t, condition)
         (vjp,) = torch.autograd.grad(eps_hat, x, cotangent.to(eps_hat.dtype))
-    return eps_hat.detach().to(x.dtype), vjp
+    return eps_hat.detach(), vjp
 
 
-def _validate(schedule: Schedule, states: Tensor, first_steps: Sequence[int]) -> None:
-    if states.shape[1] != schedule.num_steps + 1:
-        raise ValueError(
-            f"states hold {states.shape[1]} times, expected {schedule.num_steps + 1} (K + 1)"
-        )
-    if len(first_steps) != len(states):
-        raise ValueError(f"first_step has {len(first_steps)} entries for {len(states)} samples")
-    if not all(0 <= first <= schedule.num_steps for first in first_steps):
-        raise ValueError(f"first_step must lie in [0, {schedule.num_steps}], got {first_steps}")
+def _validate(schedule: Schedule, states: Tensor, first_step: Tensor) -> None:
+    batch, length = states.shape[:2]
+    if length != schedule.num_steps + 1:
+        raise ValueError(f"states hold {length} times, expected {schedule.num_steps + 1} (K + 1)")
+    if first_step.shape != (batch,) or batch == 0:
+        raise ValueError(f"first_step has shape {tuple(first_step.shape)} for {batch} samples")
+    if not ((first_step >= 0) & (first_step <= schedule.num_steps)).all():
+        raise ValueError(f"first_step must lie in [0, {schedule.num_steps}], got {first_step}")

@@ -158,4 +158,4 @@ class ReplayBuffer:
 
     def _by_batch(self, tensor: Tensor) -> Tensor:
         """(batches * columns, ...) -> (batches, columns, ...)."""
-        return tensor.unflatten(0, (self.batches, -1))
+        return tensor.reshape(self.batches, -1, *tensor.shape[1:])

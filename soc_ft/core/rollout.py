@@ -43,7 +43,8 @@ def rollout(
         x = states[:, k]
         A, c, sigma = schedule.coefficients(k, x)
         eps_hat = predict(x, timesteps[k].expand(batch), condition).to(x.dtype)
-        states[:, k + 1] = A * x + c * eps_hat + sigma * noise[:, k + 1]
+        x_next = torch.mul(A, x, out=states[:, k + 1])
+        x_next.addcmul_(c, eps_hat).addcmul_(sigma, noise[:, k + 1])
         if predictions is not None:
             predictions[:, k] = eps_hat
     return Trajectory(states, predictions)
