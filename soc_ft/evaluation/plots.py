@@ -130,10 +130,9 @@ def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr]
-    return figure
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.05))
 
 
 def _tidy(axes: Axes) -> None:

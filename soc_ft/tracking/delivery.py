@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from soc_ft.tracking.outbox import (
 )
 from soc_ft.tracking.store import MAX_POINTS, Point, Store, with_credentials
 
+_log = logging.getLogger(__name__)
+
 STATE_NAME = "state.json"
 LOCK_NAME = "lock"
 
@@ -42,8 +45,7 @@ class State:
     ``seq`` and ``time`` name the last delivered record of the journal. If the journal no longer
     holds it, the run was resumed from before it: the points up to ``horizon`` (the last delivered
     step of each metric) were delivered and will be recorded again, so they are passed over.
-    ``operations`` counts the entries of the outbox that are done, ``missing`` names files that
-    were gone before they could be delivered.
+    ``operations`` counts the entries of the outbox that are done.
     """
 
     run_id: str | None = None
@@ -54,7 +56,6 @@ class State:
     steps: dict[str, int] = field(default_factory=dict)
     horizon: dict[str, int] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, run_dir: Path) -> State:
@@ -127,7 +128,7 @@ class Delivery:
     def _connect(self) -> Store:
         """Find the run where it was left, or create it (anew, if the store does not know it)."""
         if self._lock is None:
-            self._lock = _locked(self._folder / LOCK_NAME)
+            self._lock = _locked(self._folder / LOCK_NAME, wait=False)
         self._state = State.load(self.run_dir)
         starts = [operation for operation in self._operations if isinstance(operation, Start)]
         target = Store(with_credentials(self._uri or starts[-1].uri))
@@ -145,8 +146,7 @@ class Delivery:
         if start.sweep_folder is not None:
             folder = Path(start.sweep_folder)
             uid = sweep_uid(folder)
-            with open(folder / SWEEP_NAME) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # all jobs of a sweep look for its run at once
+            with _locked(folder / SWEEP_NAME):  # all jobs of a sweep look for its run at once
                 self._state.sweep_run_id = target.find_or_create_run(
                     experiment_id, uid, folder.name, {"soc_ft.kind": "sweep"}, start.time
                 )
@@ -214,7 +214,7 @@ class Delivery:
     def _upload(self, target: Store, artifact: Artifact) -> None:
         source = self.run_dir / artifact.path
         if not source.is_file():
-            self._state.missing.append(artifact.path)
+            _log.warning("%s: gone before MLflow could have it", source)
             return
         with tempfile.TemporaryDirectory() as folder:
             named = Path(folder) / artifact.name
@@ -248,11 +248,14 @@ def _first_batch(records: list[Record]) -> list[Record]:
     return list(records)
 
 
-def _locked(path: Path) -> IO[str]:
-    file = open(path, "a")  # noqa: SIM115 (held while this process delivers)
+def _locked(path: Path, wait: bool = True) -> IO[str]:
+    """The file, locked until it is closed. Raises RunError if it is taken and not waited for."""
+    file = open(path, "a")  # noqa: SIM115 (returned)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise RunError(f"{path.parent.parent}: another process is delivering this run") from error
+        raise RunError("another process is delivering this run") from error
+    except OSError:
+        _log.debug("%s: the file system has no locks", path)  # true of some clusters
     return file

@@ -106,3 +106,4 @@ class RunLogger(Logger):
         if self._tracker is not None:
             self._tracker.end(_STATUS[status])
             _log.info(self._tracker.flush(self._flush_timeout))
+            self._tracker.close()

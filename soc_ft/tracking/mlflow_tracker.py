@@ -65,16 +65,17 @@ class MLflowTracker:
     ) -> None:
         self._run_dir = run_dir
         self._outbox = Outbox(run_dir)
+        params = {key: without_password(value) for key, value in params.items()}
         if not resumed and self._outbox.last_params() != params:
             self._outbox.clear()
         self._outbox.put(
             Start(
                 uri=without_password(self.uri),
                 experiment=self.experiment,
-                run_name=self.run_name,
+                run_name=self.run_name and without_password(self.run_name),
                 sweep_folder=None if sweep_folder is None else str(sweep_folder.absolute()),
-                params=dict(params),
-                tags=dict(tags),
+                params=params,
+                tags={key: without_password(value) for key, value in tags.items()},
             )
         )
         # It sleeps until there is a first record, so that the seconds which importing MLflow

@@ -25,7 +25,7 @@ SLURM_VARIABLES = (
     "SLURM_NTASKS",
     "SLURM_RESTART_COUNT",
 )
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def provenance() -> dict[str, str]:

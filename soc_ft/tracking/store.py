@@ -113,8 +113,8 @@ class Store:
         run = self._client.create_run(
             experiment_id,
             start_time=None if start_time is None else _milliseconds(start_time),
-            tags={"mlflow.user": getpass.getuser(), UID_TAG: uid, **_short(tags)},
-            run_name=name,
+            tags={"mlflow.user": _user(), UID_TAG: uid, **_short(tags)},
+            run_name=None if name is None else name[:MAX_KEY],
         )
         return str(run.info.run_id)
 
@@ -185,6 +185,13 @@ def _artifact_root(uri: str) -> Path | None:
     if not uri.startswith(prefix):
         return None
     return Path(uri.removeprefix(prefix).partition("?")[0]).absolute().parent / ARTIFACT_FOLDER
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return "unknown"
 
 
 def _file_name(name: str) -> str:

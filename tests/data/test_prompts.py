@@ -1,0 +1,176 @@
+"""Prompts are read from every usual format, and visited in a reproducible order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from soc_ft.data.prompts import PromptOrder, load_prompts
+from soc_ft.errors import ConfigError
+
+PROMPTS = ["a red circle", 'a "large" star, on blue', "zwei grüne Kreuze"]
+
+
+def write(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.json", json.dumps(PROMPTS)),
+        ("p.json", json.dumps([{"prompt": p, "id": i} for i, p in enumerate(PROMPTS)])),
+        ("p.json", json.dumps([{"text": p} for p in PROMPTS], indent=2, ensure_ascii=False)),
+        ("p.jsonl", "\n".join(json.dumps(p) for p in PROMPTS)),
+        ("p.jsonl", "".join(json.dumps({"text": p, "prompt": p}) + "\r\n" for p in PROMPTS)),
+        ("p.csv", 'id,prompt\n1,a red circle\n2,"a ""large"" star, on blue"\n3,zwei grüne Kreuze'),
+        ("p.tsv", 'text\na red circle\n"a ""large"" star, on blue"\nzwei grüne Kreuze\n'),
+        ("p.txt", "\n".join(PROMPTS)),
+        ("p.TXT", "\r\n".join(PROMPTS) + "\r\n\r\n"),
+        ("p.txt", "\ufeff  " + "  \n ".join(PROMPTS) + "\n"),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, text: str) -> None:
+    """Breaks if a format, its quoting, line ends or byte-order mark is misread."""
+    assert load_prompts(write(tmp_path / name, text)) == PROMPTS
+
+
+def test_column_and_limit(tmp_path: Path) -> None:
+    """Breaks if another column is read than the one asked for, or more than the limit."""
+    source = write(tmp_path / "p.csv", "prompt,caption\na,b\nc,d\ne,f\n")
+    assert load_prompts(source, column="caption") == ["b", "d", "f"]
+    assert load_prompts(source, limit=2) == ["a", "c"]
+    assert load_prompts(source, limit=99) == ["a", "c", "e"]
+    with pytest.raises(ConfigError, match="limit = 0"):
+        load_prompts(source, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.json", '["a",\n "b"\n "c"]', r"p\.json, line 3, column 2: is not valid JSON"),
+        ("p.json", '{"prompts": ["a"]}', r"p\.json: holds an object where a list"),
+        ("p.json", '["a", 3]', r"p\.json, item 1: holds a number where a prompt"),
+        ("p.json", '[{"prompt": null}]', r"item 0, key 'prompt': holds nothing where"),
+        ("p.json", '["a", "  "]', r"p\.json, item 1: is a blank prompt"),
+        ("p.json", '[{"id": 1, "title": "a"}]', r"item 0: has no 'prompt' or 'text'; .*'title'"),
+        ("p.json", "[]", r"p\.json holds no prompts"),
+        ("p.json", "", r"p\.json holds no prompts"),
+        ("p.jsonl", '"a"\n{"prompt": b}\n', r"p\.jsonl, line 2, column 12: is not valid JSON"),
+        ("p.jsonl", '"a"\n\n"b"\n', r"p\.jsonl, line 2: is a blank prompt"),
+        ("p.csv", "", r"p\.csv holds no prompts"),
+        ("p.csv", "prompt\n", r"p\.csv holds no prompts"),
+        ("p.csv", "id,title\n1,a\n", r"p\.csv, line 2: has no 'prompt' or 'text'; .*'id', 'title'"),
+        ("p.csv", "prompt\na cat, sitting\n", r"line 2: has more values than .*quotation marks"),
+        ("p.csv", "id,prompt\n1,a\n2\n", r"line 3, key 'prompt': holds nothing"),
+        ("p.csv", 'prompt\n"a\n', r"p\.csv, line \d: is not valid CSV"),
+        ("p.txt", "a\n\nb\n", r"p\.txt, line 2: is a blank prompt"),
+        ("p.txt", b"a\nb\n\xff\xfe\n", r"p\.txt, line 3: is not UTF-8"),
+        ("p.txt", "\n \n", r"p\.txt holds no prompts"),
+        ("p.yaml", "- a\n", r"p\.yaml: cannot tell the format .*\.jsonl"),
+    ],
+)
+def test_mistakes_are_one_line_that_says_where(
+    tmp_path: Path, name: str, text: str | bytes, message: str
+) -> None:
+    """Breaks if a mistake is passed over, or its message lacks the file, the place or the key."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_prompts(write(tmp_path / name, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    """Breaks if a misspelt column falls back on another."""
+    source = write(tmp_path / "p.csv", "prompt,caption\na,b\n")
+    with pytest.raises(ConfigError, match=r"no 'captoin'; available: 'prompt', 'caption'"):
+        load_prompts(source, column="captoin")
+
+
+@pytest.mark.parametrize("source", ["nothing.txt", "package:nothing.txt", "../nothing", "nothing"])
+def test_a_missing_file_is_named_with_where_it_was_looked_for(source: str) -> None:
+    """Breaks if a wrong path is taken for the id of a data set."""
+    with pytest.raises(ConfigError, match=r"no such file or folder \(looked for /.*nothing"):
+        load_prompts(source)
+
+
+def test_a_data_set_without_its_library_says_what_to_install(tmp_path: Path) -> None:
+    """Breaks if the optional library becomes a requirement, or its absence a traceback."""
+    script = """
+import sys
+sys.modules["datasets"] = None
+from soc_ft.data.prompts import load_prompts
+from soc_ft.errors import ConfigError
+for source in ("owner/name:validation", sys.argv[1]):
+    try:
+        load_prompts(source)
+    except ConfigError as error:
+        assert "`datasets`" in str(error), error
+        print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["refused", "refused"]
+
+
+def test_reading_prompts_loads_nothing_heavy() -> None:
+    """Breaks if checking a configuration takes seconds because prompts import torch."""
+    script = (
+        "import sys; from soc_ft.data.prompts import load_prompts;"
+        "load_prompts('package:data/prompts_train.txt');"
+        "assert not {'torch', 'numpy', 'datasets', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_default_prompts_are_many_different_and_held_out() -> None:
+    """Breaks if the shipped lists repeat a prompt, overlap, or one exceeds CLIP's 77 tokens."""
+    train = load_prompts("package:data/prompts_train.txt")
+    validation = load_prompts("package:data/prompts_validation.txt")
+    assert (len(train), len(validation)) == (300, 64)
+    assert max(Counter(p.lower() for p in train + validation).values()) == 1
+    assert max(len(p.split()) for p in train + validation) < 30
+
+
+def test_every_epoch_visits_each_prompt_once_in_another_order() -> None:
+    """Breaks if prompts are drawn with replacement, left out, or an epoch repeats another."""
+    order = PromptOrder(50, seed=3)
+    epochs = [[order.index(50 * e + i) for i in range(50)] for e in range(4)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in [*epochs, list(range(50))]}) == 5
+
+
+def test_the_order_depends_on_position_and_seed_alone() -> None:
+    """Breaks if asking out of order, or from another rank, changes the answer."""
+    order = PromptOrder(7, seed=1)
+    forward = [order.index(i) for i in range(30)]
+    assert [PromptOrder(7, seed=1).index(i) for i in reversed(range(30))] == forward[::-1]
+    assert [order.index(i) for i in range(0, 30, 3)] == forward[::3]
+    assert [PromptOrder(7, seed=2).index(i) for i in range(30)] != forward
+
+
+def test_the_order_never_changes_between_versions() -> None:
+    """Breaks if a run resumed with a newer soc_ft or Python would visit other prompts."""
+    order = PromptOrder(5, seed=0)
+    assert [order.index(i) for i in range(10)] == [0, 2, 4, 3, 1, 0, 3, 2, 1, 4]
+
+
+def test_every_place_in_an_epoch_is_equally_likely() -> None:
+    """Breaks if the shuffle is biased: 10 prompts, 2000 epochs, expected 200 +- 13 each."""
+    order = PromptOrder(10, seed=5)
+    first = Counter(order.index(10 * epoch) for epoch in range(2000))
+    assert all(abs(first[i] - 200) < 60 for i in range(10))
+
+
+def test_impossible_orders_are_refused() -> None:
+    """Breaks if an empty list of prompts ends in a division by zero far from its cause."""
+    with pytest.raises(ValueError, match="n_prompts"):
+        PromptOrder(0, seed=0)
+    with pytest.raises(ValueError, match="position"):
+        PromptOrder(3, seed=0).index(-1)
