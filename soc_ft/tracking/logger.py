@@ -98,10 +98,10 @@ class RunLogger(Logger):
             self._tracker.upload(path, folder)
 
     def finalize(self, status: str) -> None:
-        """Nothing: Lightning says so after each validation and fit; see :meth:`finish`."""
+        """Nothing: Lightning says so after each validation and fit; see :meth:`end`."""
 
     @rank_zero_only
-    def finish(self, status: str) -> None:
+    def end(self, status: str) -> None:
         """The end of the run: ``success``, ``failed`` or ``interrupted``; flushes the tracker."""
         if self._tracker is not None:
             self._tracker.end(_STATUS[status])

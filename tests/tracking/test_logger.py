@@ -71,7 +71,7 @@ def test_a_lightning_run_is_recorded_and_delivered(
     logger = fit(run_dir, MLflowTracker(uri=uri, interval=0.05))
     (run_dir / "sheet.png").write_bytes(b"png")
     logger.log_picture(run_dir / "sheet.png", "samples", 4)
-    logger.finish("interrupted")
+    logger.end("interrupted")
     steps = [(record.step, *record.metrics) for record in Journal(run_dir / "metrics.jsonl").read()]
     assert steps == [
         (0, "val/weight"),
@@ -97,7 +97,7 @@ def test_without_a_tracker_the_journal_is_all_there_is(run_dir: Path) -> None:
     """Breaks if ``tracking=none`` needs MLflow, or stops recording curves."""
     logger = fit(run_dir, None)
     logger.log_picture(run_dir / "sheet.png", "samples", 4)
-    logger.finish("success")
+    logger.end("success")
     assert len(Journal(run_dir / "metrics.jsonl").read()) == 7
     assert [path.name for path in run_dir.iterdir()] == ["metrics.jsonl"]
 
@@ -110,7 +110,7 @@ def test_other_ranks_record_nothing(run_dir: Path, monkeypatch: pytest.MonkeyPat
     logger.log_metrics({"loss": 1.0}, 1)
     logger.log_artifact(run_dir / "config.yaml")
     logger.rewind(0)
-    logger.finish("success")
+    logger.end("success")
     assert logger.position() == 0
     assert not run_dir.exists()
 
