@@ -61,7 +61,7 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
     if prefix == "random":
         return Source("random", name)
     if prefix == "embedded":
-        return _folder(path, PACKAGE / "assets" / f"{name}-diffusion", variant)
+        return _embedded(path, PACKAGE / "assets" / f"{name}-diffusion", variant)
     local = Path(path).expanduser()
     if local.suffix in SINGLE_FILE_SUFFIXES:
         if not local.is_file():
@@ -70,6 +70,15 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
     if local.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
         return _folder(path, local, variant)
     return _hub(path, revision, variant)
+
+
+def _embedded(path: str, folder: Path, variant: str | None) -> Source:
+    if problem := _incomplete(folder, variant):
+        raise ConfigError(
+            f"model.path={path}: the package lacks this model, {problem}; reinstall soc_ft, or "
+            "train the model (python -m soc_ft.assets.training)"
+        )
+    return Source("folder", str(folder))
 
 
 def _folder(path: str, folder: Path, variant: str | None) -> Source:

@@ -52,7 +52,6 @@ def test_what_is_there_is_found(tmp_path: Path) -> None:
         ("{tmp}/absent.ckpt", "there is no file"),
         ("{tmp}/empty", "no model_index.json"),
         ("{tmp}/partial", "partial/vae has no weights"),
-        ("embedded:nothing", "there is no folder"),
     ],
 )
 def test_what_is_missing_is_named_with_three_remedies(tmp_path: Path, path: str, said: str) -> None:
@@ -64,6 +63,13 @@ def test_what_is_missing_is_named_with_three_remedies(tmp_path: Path, path: str,
     assert f"model.path={path}" in text
     assert said in text
     assert all(remedy in text for remedy in REMEDIES)
+
+
+def test_missing_embedded_model() -> None:
+    """Breaks if a damaged installation is told to use what it lacks."""
+    text = message("embedded:nothing")
+    assert "nothing-diffusion" in text
+    assert "reinstall" in text
 
 
 def test_missing_variant(tmp_path: Path) -> None:
