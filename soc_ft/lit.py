@@ -129,9 +129,9 @@ class RewardFineTuning(LightningModule):
                 counted = torch.where(self.method.keep(terms.loss), terms.loss, 0.0)
                 self.manual_backward((counted * weights[part][kept]).sum() / pairs)
                 measured.append(PairLoss(terms.loss.detach(), terms.stats))
+        stats |= self._summarise(tensors, finite, measured, pairs)
         with self.problem.clock.phase("optimizer"):
-            stats |= self._optimize(parameters)
-        return stats | self._summarise(tensors, finite, measured, pairs)
+            return stats | self._optimize(parameters)
 
     def _finite_loss(
         self, tensors: dict[str, Tensor], pass_index: int, rows: Tensor, slots: Tensor
@@ -164,13 +164,14 @@ class RewardFineTuning(LightningModule):
                 self.method.log_weights(self.problem, tensors, pass_index, rows[part], slots[part])
                 for part in chunks(len(rows), self.run.trainer.micro_batch)
             ]
-            everyone = gather(torch.cat(parts).nan_to_num(nan=-math.inf).cpu())
+            own = torch.cat(parts) if parts else ones
+            everyone = gather(own.nan_to_num(nan=-math.inf).cpu())
         log_weights = torch.cat(everyone)
         stats = {"ess_share": float(effective_sample_size(log_weights)) / len(log_weights)}
         if not settings.importance_weighting:
             return ones, stats
-        own = normalised_weights(log_weights).split([len(part) for part in everyone])
-        return own[self.global_rank].to(rows.device), stats
+        weights = normalised_weights(log_weights).split([len(part) for part in everyone])
+        return weights[self.global_rank].to(rows.device), stats
 
     def _zero_gradients(self) -> list[torch.nn.Parameter]:
         """Every rank holds every gradient, also one that has no finite sample in this step."""
@@ -187,13 +188,12 @@ class RewardFineTuning(LightningModule):
         block = getattr(self.trainer.strategy, "block_backward_sync", contextlib.nullcontext)
         return block()
 
-    def _optimize(self, parameters: Iterable[torch.nn.Parameter]) -> dict[str, float]:
+    def _optimize(self, parameters: list[torch.nn.Parameter]) -> dict[str, float]:
         """Sum the gradients of all ranks, clip, and step.
 
         Raises:
             RunError: the gradient is not finite.
         """
-        parameters = list(parameters)
         sum_gradients(parameters)
         limit = self.run.trainer.gradient_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))

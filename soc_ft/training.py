@@ -53,32 +53,35 @@ def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] =
         resumed = folder / "checkpoints" / LAST
         resume = run.resume == "auto" and resumed.is_file()
         module = build_module(config, run, folder)
-        logger = _start_logging(config, run, folder, overrides)
+        logger = _start_logging(config, run, folder, overrides, resume)
         checkpoints = build_checkpoints(run, folder)
         trainer = build_trainer(run, folder, logger, checkpoints)
         status = "failed"
         try:
-            if resume:
-                _log.info("Resuming from %s", resumed)
-            else:
-                logger.rewind(0)
-                trainer.validate(module, verbose=False)
-            trainer.fit(module, ckpt_path=resumed if resume else None, weights_only=True)
-            if trainer.interrupted:
-                raise KeyboardInterrupt
-            if run.trainer.steps not in module.validator.results:
-                trainer.validate(module, verbose=False)
+            _fit(trainer, module, resumed if resume else None)
             checkpoints.save_last(trainer)
-            status = "success"
             _finish(module, run, folder, trainer)
-        except KeyboardInterrupt:
+            status = "success"
+        except (KeyboardInterrupt, SystemExit):  # Lightning exits on the first Ctrl-C
             status = "interrupted"
             raise RunError(
                 f"interrupted at optimizer step {trainer.global_step}; the same command with "
                 f"run_dir={shown(folder)} goes on from the last checkpoint"
             ) from None
         finally:
-            logger.finalize(status)
+            logger.end(status)
+
+
+def _fit(trainer: Trainer, module: RewardFineTuning, resumed: Path | None) -> None:
+    """Measure the base model, fine-tune, and measure the last step unless that is done."""
+    if resumed is None:
+        trainer.logger.rewind(0)  # type: ignore[union-attr]
+        trainer.validate(module, verbose=False)
+    else:
+        _log.info("Resuming from %s", resumed)
+    trainer.fit(module, ckpt_path=resumed, weights_only=True)
+    if trainer.global_step not in module.validator.results:
+        trainer.validate(module, verbose=False)
 
 
 def build_module(config: DictConfig, run: Run, folder: Path) -> RewardFineTuning:
@@ -142,7 +145,7 @@ def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkp
 
 
 def _start_logging(
-    config: DictConfig, run: Run, folder: Path, overrides: Sequence[str]
+    config: DictConfig, run: Run, folder: Path, overrides: Sequence[str], resume: bool
 ) -> RunLogger:
     """Write the resolved configuration into the run folder and open the record of the run."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -151,7 +154,7 @@ def _start_logging(
     logger = RunLogger(folder, instantiate(config.tracking))
     _write_configuration(folder, plain, overrides)
     tags = provenance() | {"overrides": " ".join(overrides), "run_dir": str(folder)}
-    logger.start(flatten(plain), tags)
+    logger.start(flatten(plain), tags, resumed=resume)
     logger.log_artifact(folder / "config.yaml")
     return logger
 

@@ -85,7 +85,7 @@ def test_prompt_files_are_read_before_anything_loads(
 def test_a_valid_configuration_is_typed() -> None:
     """Breaks when the schema and the shipped YAML drift apart."""
     run = check(composed(*TINY))
-    assert run.lambda_ == 10
+    assert run.lambda_ == 100
     assert run.trainer.betas == (0.9, 0.95)
 
 
@@ -99,5 +99,5 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
 
     check_resume(composed(*TINY, "trainer.steps=9", "trainer.devices=2"), tmp_path)
     check_resume(composed(*TINY, "lambda=3", "resume=never"), tmp_path)
-    with pytest.raises(ConfigError, match=r"lambda \(10\.?0? in the checkpoint, 3"):
+    with pytest.raises(ConfigError, match=r"lambda \(100\.?0? in the checkpoint, 3"):
         check_resume(composed(*TINY, "lambda=3"), tmp_path)

@@ -1,0 +1,74 @@
+"""Whether pictures of the embedded world show what their prompts say, by an independent judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soc_ft.data.shapes import ATTRIBUTES
+
+if TYPE_CHECKING:
+    import torch
+
+_SUBJECT = re.compile(
+    r"\b(?:(?P<size>{size}) )?(?P<color>{color}) (?P<shape>{shape})\b".format(
+        **{name: "|".join(values) for name, values in ATTRIBUTES.items()}
+    )
+)
+_BACKGROUND = re.compile(rf"\b({'|'.join(ATTRIBUTES['background'])}) background\b")
+_POSITION = re.compile(rf"\b(?:in|on|at) the ({'|'.join(ATTRIBUTES['position'])})\b")
+
+
+class ShapesAccuracy:
+    """1 for a picture that shows every attribute its prompt names, 0 otherwise.
+
+    The judge is the classifier that ships with the embedded model. It was trained on the
+    generator's ground truth and never met the reward: where the reward rises and this falls, the
+    reward is being hacked.
+
+    Args:
+        weights: folder of the classifier; the shipped one by default.
+        attribute: count this attribute only (``shape``, ``color``, ...); all of them by default.
+    """
+
+    def __init__(self, weights: str | None = None, attribute: str | None = None) -> None:
+        from soc_ft.assets import CLASSIFIER
+        from soc_ft.assets.classifier import ShapesClassifier
+
+        self._classifier = ShapesClassifier.load(Path(weights) if weights else CLASSIFIER)
+        self._names = list(ATTRIBUTES) if attribute is None else [attribute]
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] and their prompts: (B,) zeros and ones."""
+        import torch
+
+        predicted = self._classifier.predict(images)
+        columns = {name: column for column, name in enumerate(ATTRIBUTES)}
+        right = [
+            all(
+                int(row[columns[name]]) == ATTRIBUTES[name].index(word)
+                for name, word in named_attributes(prompt).items()
+                if name in self._names
+            )
+            for row, prompt in zip(predicted.tolist(), prompts, strict=True)
+        ]
+        return torch.tensor(right, dtype=torch.float32, device=images.device)
+
+    def to(self, device: torch.device) -> ShapesAccuracy:
+        """Move the classifier."""
+        self._classifier.to(device)
+        return self
+
+
+def named_attributes(prompt: str) -> dict[str, str]:
+    """The attributes that a caption of the embedded world names, with their words."""
+    named: dict[str, str] = {}
+    if subject := _SUBJECT.search(prompt):
+        named = {name: word for name, word in subject.groupdict().items() if word}
+    if background := _BACKGROUND.search(prompt):
+        named["background"] = background.group(1)
+    if position := _POSITION.search(prompt):
+        named["position"] = position.group(1)
+    return named

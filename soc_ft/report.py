@@ -1,0 +1,96 @@
+"""``python -m soc_ft.report FOLDER``: the runs below a folder side by side, as a Markdown table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.statistics import Estimate, mean_and_error
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run of a comparison.
+
+    Attributes:
+        settings: its overrides without the seed, as typed.
+        seed: of the run.
+        before, after: first and last validation.
+        seconds: spent in optimizer steps.
+    """
+
+    settings: str
+    seed: int
+    before: dict[str, float]
+    after: dict[str, float]
+    seconds: float
+
+
+def read_runs(folder: Path) -> list[FinishedRun]:
+    """The finished runs below ``folder``, in the order of their paths.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    paths = sorted(path.parent for path in folder.rglob("results.json"))
+    if not paths:
+        raise ConfigError(f"{folder}: holds no finished run (a folder with results.json)")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> FinishedRun:
+    results = {int(step): v for step, v in json.loads((path / "results.json").read_text()).items()}
+    config = OmegaConf.load(path / "config.yaml")
+    overrides = [str(override) for override in OmegaConf.load(path / "overrides.yaml")]
+    told = [o for o in overrides if not o.startswith(("seed=", "run_dir=", "trainer.threads="))]
+    seconds = 0.0
+    for line in (path / "metrics.jsonl").read_text().splitlines():
+        metrics = json.loads(line)["metrics"]
+        seconds += sum(float(v) for name, v in metrics.items() if "seconds_" in name)
+    return FinishedRun(
+        " ".join(told), int(config.seed), results[min(results)], results[max(results)], seconds
+    )
+
+
+def table(runs: list[FinishedRun]) -> str:
+    """A row for the base model and one for each setting: means over seeds with standard errors."""
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.settings, []).append(run)
+    names = [name for name in runs[0].after if f"{name}_error" in runs[0].after]
+    rows = [["", *(name.replace("_", " ") for name in names), "seconds", "seeds"]]
+    rows.append(["---"] * len(rows[0]))
+    seeds = {run.seed: run for run in runs}
+    base = [_over_seeds([run.before[name] for run in seeds.values()]) for name in names]
+    rows.append(["base model", *base, "", str(len(seeds))])
+    for settings, group in groups.items():
+        cells = [_over_seeds([run.after[name] for run in group]) for name in names]
+        seconds = _over_seeds([run.seconds for run in group], "{:.0f}")
+        rows.append([settings, *cells, seconds, str(len(group))])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _over_seeds(values: list[float], form: str = "{:.3f}") -> str:
+    estimate: Estimate = mean_and_error(values)
+    mean = form.format(estimate.mean)
+    return f"{mean} ± {form.format(estimate.error)}" if len(values) > 1 else mean
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m soc_ft.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of a sweep or of several runs")
+    try:
+        print(table(read_runs(parser.parse_args().folder)))
+    except ConfigError as error:
+        sys.exit(f"soc_ft: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+SMALL = (
+    "model.path=random:tiny",
+    "tracking=none",
+    "trainer.steps=2",
+    "trainer.batch_size=4",
+    "scheduler.num_steps=5",
+    "method.regression_steps=2",
+    "validation.every=2",
+    "validation.prompts=2",
+    "validation.embedding=null",
+    "validation.metrics={}",
+    "trainer.accelerator=cpu",
+)
+
+
+def write_examples(folder: Path) -> None:
+    """Write every block behind an ``example`` comment to the file that the comment names."""
+    pattern = r"<!-- example: (\S+) -->\n```\w*\n(.*?)```"
+    for name, code in re.findall(pattern, README.read_text(), re.DOTALL):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+
+
+COMMANDS = re.findall(r"<!-- run -->\n```\n(.*?)\n```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_worked_examples_run(line: str, tmp_path: Path) -> None:
+    """Breaks when a worked example no longer fits the interfaces that it shows."""
+    write_examples(tmp_path)
+    environment, arguments = line.split(" python -m ", 1)
+    assert environment == "PYTHONPATH=."
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(arguments), *SMALL, "run_dir=run"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_there_is_an_example_of_a_reward_and_of_a_method() -> None:
+    """Breaks when the marks get lost and the test above would run nothing."""
+    assert len(COMMANDS) == 2
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tests"])
+def test_the_two_commands_are_marked_for_ci(name: str) -> None:
+    """Breaks when `.ci/run` would not find the line that a newcomer types."""
+    assert re.search(rf"<!-- ci: {name} -->\n```\n[^\n]+\n```", README.read_text())
+
+
+def test_pictures_that_the_readme_shows_exist() -> None:
+    """Breaks when a picture is renamed."""
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README.read_text()):
+        assert (README.parent / path).is_file(), path

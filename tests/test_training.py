@@ -1,0 +1,327 @@
+"""Whole runs of the tiny model: what training must hold to whatever the method."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from soc_ft.checkpoints import load_weights
+from soc_ft.errors import ConfigError, RunError
+from soc_ft.lit import RewardFineTuning
+from tests.conftest import TINY, command, curve
+
+TinyRun = Callable[..., Path]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_weights(folder / "checkpoints" / "last.ckpt")
+
+
+def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise in the middle of an optimizer step, as a crash would."""
+    regress = RewardFineTuning._regress
+
+    def crashing(self: RewardFineTuning, *args: object) -> dict[str, float]:
+        if self.global_step == step:
+            raise MemoryError("crash")
+        return regress(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RewardFineTuning, "_regress", crashing)
+
+
+def test_the_reward_of_held_out_prompts_rises(tiny_run: TinyRun) -> None:
+    """Breaks when the sign of the reward, the adjoint or the control is wrong anywhere."""
+    folder = tiny_run("trainer.steps=8", "validation.every=8")
+    results = json.loads((folder / "results.json").read_text())
+    last = results["8"]
+    assert last["gain"] > 4 * last["gain_error"] > 0
+    assert last["objective"] > results["0"]["objective"]
+    assert last["control_cost"] > 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("buffer=replay", "buffer.batches=2", "buffer.passes=2"),
+        ("finetune=lora",),
+    ],
+    ids=["on-policy", "replay", "lora"],
+)
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_crashed_run_ends_like_an_undisturbed_one(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
+) -> None:
+    """Breaks when a resume loses the optimizer, the warm-up, the mask, the buffer or a seed."""
+    undisturbed = tiny_run(*overrides, folder="undisturbed")
+    with monkeypatch.context() as patch:
+        crash_at(step, patch)
+        with pytest.raises(MemoryError):
+            tiny_run(*overrides, folder="crashed")
+    resumed = tiny_run(*overrides, folder="crashed")
+    assert largest_difference(weights(undisturbed), weights(resumed)) == 0
+    assert curve(undisturbed) == curve(resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [2, 4, 5, 6])
+def test_a_killed_process_is_resumed_by_the_same_command(tmp_path: Path, lines: int) -> None:
+    """Breaks when `kill -9` leaves a file that the next start cannot go on from."""
+    line = [*command("soc_ft", "--config-dir", str(Path(__file__).parent)), "+reward.scale=20"]
+    line += [override for override in TINY if not override.startswith("reward.scale")]
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*line, f"run_dir={folder}"], stderr=subprocess.DEVNULL)
+    journal = folder / "metrics.jsonl"
+    while not journal.exists() or journal.read_text().count("\n") < lines:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for run_dir in (folder, tmp_path / "undisturbed"):
+        subprocess.run([*line, f"run_dir={run_dir}"], check=True, capture_output=True)
+    assert largest_difference(weights(folder), weights(tmp_path / "undisturbed")) == 0
+    assert curve(folder) == curve(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("buffer=replay", "buffer.batches=2", "buffer.passes=2", "trainer.steps=6")],
+    ids=["on-policy", "replay"],
+)
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    """Breaks when ranks repeat noise or prompts, or gradients, masks or means are not global."""
+    line = [*command("soc_ft"), "+reward.scale=20", *overrides]
+    line += [override for override in TINY if not override.startswith("reward.scale")]
+    line += [override for override in overrides if override.startswith("trainer.")]
+    for devices in (1, 2):
+        subprocess.run(
+            [*line, f"run_dir={tmp_path / str(devices)}", f"trainer.devices={devices}"],
+            check=True,
+            capture_output=True,
+        )
+    one, two = curve(tmp_path / "1"), curve(tmp_path / "2")
+    assert [step for step, _ in one] == [step for step, _ in two]
+    for (_, a), (_, b) in zip(one, two, strict=True):
+        for name in a.keys() - {"train/evaluations_forward", "train/evaluations_backward"}:
+            assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-4), name
+    assert largest_difference(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-3
+
+
+def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun) -> None:
+    """Breaks when noise is consumed instead of addressed, or a mean is taken per micro-batch."""
+    whole = tiny_run(
+        "trainer.rollout_batch=4", "trainer.adjoint_batch=4", "trainer.micro_batch=12"
+    )
+    split = tiny_run(
+        "trainer.rollout_batch=1", "trainer.adjoint_batch=1", "trainer.micro_batch=1",
+        folder="split",
+    )
+    assert largest_difference(weights(whole), weights(split)) < 1e-3
+    for (_, a), (_, b) in zip(curve(whole), curve(split), strict=True):
+        assert b == pytest.approx(a, rel=1e-3, abs=1e-3)
+
+
+def test_the_first_optimizer_step_learns(tiny_run: TinyRun) -> None:
+    """Breaks when the warm-up starts at a learning rate of zero."""
+    folder = tiny_run("trainer.steps=1", "validation.every=1")
+    first = next(metrics for _, metrics in curve(folder) if "train/lr" in metrics)
+    assert first["train/lr"] == pytest.approx(2.5e-5)
+    assert curve(folder)[-1][1]["val/control_cost"] > 0
+
+
+def test_two_rounds_and_two_samples_never_share_noise(tiny_run: TinyRun) -> None:
+    """Breaks when seeds repeat between rounds: the same rewards would come back."""
+    folder = tiny_run("trainer.lr=1e-12", "trainer.steps=3")
+    rewards = [m["train/reward"] for _, m in curve(folder) if "train/reward" in m]
+    assert len(set(rewards)) == 3
+
+
+def test_samples_that_are_not_finite_are_dropped_and_counted(tiny_run: TinyRun) -> None:
+    """Breaks when one broken reward reaches the gradient of the whole batch."""
+    folder = tiny_run(
+        "reward._target_=tests.scorers.BrokenFor", "trainer.max_dropped=0.5", "trainer.steps=3"
+    )
+    dropped = [m["train/dropped_share"] for _, m in curve(folder) if "train/dropped_share" in m]
+    assert 0.25 in dropped
+    assert all(tensor.isfinite().all() for tensor in weights(folder).values())
+
+
+def test_too_many_broken_samples_stop_the_run(tiny_run: TinyRun) -> None:
+    """Breaks when a run goes on although its reward does not work."""
+    with pytest.raises(RunError, match=r"optimizer step 0: 100% .* trainer.max_dropped=0.25"):
+        tiny_run("reward._target_=tests.scorers.BrokenFor", "+reward.word=house")
+
+
+def evaluations(folder: Path) -> tuple[float, float]:
+    """Forward and backward network evaluations of the first optimizer step."""
+    first = next(m for _, m in curve(folder) if "train/evaluations_forward" in m)
+    return first["train/evaluations_forward"], first["train/evaluations_backward"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sampling", "adjoint", "control"),
+    [
+        (["cfg_mode=trajectories"], 2, 1, 1),
+        (["cfg_mode=none"], 1, 1, 1),
+        (["cfg_mode=full"], 2, 2, 2),
+    ],
+)
+def test_network_evaluations_are_those_of_the_design(
+    tiny_run: TinyRun, overrides: list[str], sampling: int, adjoint: int, control: int
+) -> None:
+    """Breaks when anything is evaluated twice, or the adjoint is solved further than needed.
+
+    Per sample: K forward for sampling; K - k_min forward and backward for the adjoint; S forward
+    and backward for the regression; each twice where it is guided.
+    """
+    from soc_ft.core import draw_steps, uniform
+
+    folder = tiny_run(*overrides, "method.prompt_dropout=0", "trainer.steps=1", "validation.every=1")
+    samples, steps, regressed = 4, 6, 3
+    addresses = [(0, i) for i in range(samples)]
+    first = draw_steps(uniform((1, steps), 0, "steps", addresses), regressed)[..., 0]
+    solved = int((steps - first).sum())
+    assert evaluations(folder) == (
+        sampling * samples * steps + adjoint * solved + control * samples * regressed,
+        adjoint * solved + control * samples * regressed,
+    )
+
+
+def test_dropped_prompts_cost_their_base_prediction_only(tiny_run: TinyRun) -> None:
+    """Breaks when prompt dropout fails without guidance, or evaluates more than it needs."""
+    kept = tiny_run("cfg_mode=none", "method.prompt_dropout=0", "trainer.steps=1")
+    dropped = tiny_run(
+        "cfg_mode=none", "method.prompt_dropout=1", "trainer.steps=1", folder="dropped"
+    )
+    forward, backward = evaluations(kept)
+    assert evaluations(dropped) == (forward + 4 * 3, backward)
+
+
+def test_the_effective_sample_size_is_full_while_the_model_stands_still(tiny_run: TinyRun) -> None:
+    """Breaks when the two sides of the importance ratio are different laws (guidance)."""
+    for mode in ("trajectories", "none", "full"):
+        folder = tiny_run(
+            f"cfg_mode={mode}", "buffer=replay", "buffer.batches=1", "buffer.passes=3",
+            "trainer.lr=1e-20", "trainer.steps=3", folder=mode,
+        )
+        shares = [m["train/ess_share"] for _, m in curve(folder) if "train/ess_share" in m]
+        assert shares == pytest.approx([1, 1, 1], abs=1e-4)
+
+
+def test_the_effective_sample_size_falls_as_the_model_moves(tiny_run: TinyRun) -> None:
+    """Breaks when the current model is not what the ratio compares with."""
+    folder = tiny_run(
+        "buffer=replay", "buffer.batches=1", "buffer.passes=4", "buffer.importance_weighting=true"
+    )
+    shares = [m["train/ess_share"] for _, m in curve(folder) if "train/ess_share" in m]
+    assert shares[0] == 1
+    assert shares[-1] < 0.999
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["finetune=offset"],
+        ["finetune=lora", "cfg_mode=full"],
+        ["method.adjoint_at=next"],
+        ["method.smoothing_copies=2"],
+        ["trainer.precision=bf16-mixed"],
+        ["model.frozen_dtype=bfloat16", "finetune=lora"],
+        ["buffer=replay", "buffer.device=cpu"],
+    ],
+    ids=lambda overrides: "+".join(overrides),
+)
+def test_modes_train(tiny_run: TinyRun, overrides: list[str]) -> None:
+    """Breaks when a documented option does not start."""
+    folder = tiny_run(*overrides, "trainer.steps=2", "export=true")
+    losses = [m["train/loss"] for _, m in curve(folder) if "train/loss" in m]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    assert any((folder / "model").iterdir())
+
+
+def test_validation_asks_for_no_gradient_and_changes_nothing(tiny_run: TinyRun) -> None:
+    """Breaks when a validation moves the mask, the noise or the counters of training."""
+    seldom = tiny_run("validation.every=4")
+    often = tiny_run("validation.every=1", folder="often")
+    assert largest_difference(weights(seldom), weights(often)) == 0
+    training = [[m for _, m in curve(f) if "train/loss" in m] for f in (seldom, often)]
+    assert training[0] == training[1]
+
+
+def test_kept_and_best_weights_are_safetensors_that_load(tiny_run: TinyRun) -> None:
+    """Breaks when a checkpoint that a person would reuse is missing or of another model."""
+    folder = tiny_run("trainer.keep_every=2")
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {
+        "last.ckpt", "best.safetensors", "step-000002.safetensors", "step-000004.safetensors"
+    }
+    kept = load_weights(folder / "checkpoints" / "step-000004.safetensors")
+    assert largest_difference(kept, weights(folder)) == 0
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tiny_run: TinyRun) -> None:
+    """Breaks when a finished run cannot be extended by asking for more steps."""
+    tiny_run("trainer.steps=2")
+    extended = tiny_run("trainer.steps=4")
+    assert largest_difference(weights(extended), weights(tiny_run(folder="at once"))) == 0
+
+
+def test_a_failed_save_leaves_the_previous_checkpoint(tiny_run: TinyRun) -> None:
+    """Breaks when a checkpoint is overwritten in place: a full disk would take both.
+
+    The disk is "full" at the largest file that the process may write.
+    """
+    folder = tiny_run("trainer.steps=2")
+    before = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"cannot be saved .* previous .* intact"):
+            tiny_run("trainer.steps=4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list((folder / "checkpoints").glob(".last*"))
+
+
+def test_a_damaged_checkpoint_is_named(tiny_run: TinyRun) -> None:
+    """Breaks when a truncated file ends in a traceback of pickle's."""
+    folder = tiny_run("trainer.steps=1")
+    last = folder / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=re.escape(str(last))):
+        tiny_run("trainer.steps=2")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_run: TinyRun) -> None:
+    """Breaks when weights of another fine-tuning mode are loaded in part."""
+    full, lora = tiny_run("trainer.steps=1"), tiny_run("trainer.steps=1", "finetune=lora", folder="l")
+    with pytest.raises(ConfigError, match="finetune.*in the checkpoint"):
+        tiny_run("trainer.steps=2", "finetune=lora")
+    (lora / "checkpoints" / "last.ckpt").write_bytes((full / "checkpoints" / "last.ckpt").read_bytes())
+    with pytest.raises(ConfigError, match="does not fit the model"):
+        tiny_run("trainer.steps=2", "finetune=lora", folder="l")
+
+
+def test_checkpoints_load_without_running_code(tiny_run: TinyRun) -> None:
+    """Breaks when something that only an unsafe load can read gets into a checkpoint."""
+    folder = tiny_run("buffer=replay", "buffer.batches=2", "buffer.passes=2", "trainer.steps=3")
+    torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
