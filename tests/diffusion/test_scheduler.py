@@ -56,10 +56,10 @@ def test_step_is_diffusers_step(spacing: str, num_steps: int, prediction_type: s
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("num_steps", [50, 30, 7, 1000])
+@pytest.mark.parametrize("num_steps", [50, 30, 7])
 def test_control_schedule_reproduces_every_step(spacing: str, num_steps: int, eta: float) -> None:
     """Breaks if A, c or sigma disagree with step anywhere, the last transition included."""
-    soc = scheduler(timestep_spacing=spacing, steps_offset=0 if num_steps == 1000 else 1)
+    soc = scheduler(timestep_spacing=spacing, steps_offset=1)
     schedule = soc.control_schedule(num_steps, eta)
     in_double(soc)
 
