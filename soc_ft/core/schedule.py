@@ -25,7 +25,7 @@ class Schedule:
             greater than ``alpha_bar``. The last one is below 1, or the last sigma would vanish and
             with it the control.
         eta: noise level, >= 0. The process is memoryless (its end is independent of its start), as
-            adjoint matching requires, from 1 on.
+            adjoint matching requires, from 1 on. Above 1 its marginals are exact only as K grows.
 
     Raises:
         ValueError: if an attribute is out of its range.

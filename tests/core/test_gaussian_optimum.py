@@ -212,18 +212,18 @@ def test_quadratic_reward_reaches_the_tilted_gaussian(
     adjoint_at: AdjointAt, mean_order: float, mean_bound: float
 ) -> None:
     """Breaks if the fixpoint is not p exp(lambda r): the errors then do not vanish with K."""
-    num_steps = [12, 24, 48]
+    num_steps = [8, 16, 32]
     errors = [QuadraticRewardFixpoint(steps, adjoint_at).errors() for steps in num_steps]
     mean_errors, covariance_errors = map(list, zip(*errors, strict=True))
     assert mean_errors[-1] < mean_bound
     assert covariance_errors[-1] < 5e-2
-    assert convergence_order(num_steps, mean_errors) == pytest.approx(mean_order, abs=0.4)
+    assert convergence_order(num_steps, mean_errors) == pytest.approx(mean_order, abs=0.5)
     assert convergence_order(num_steps, covariance_errors) == pytest.approx(1, abs=0.3)
 
 
 def test_quadratic_reward_without_memorylessness_misses_the_tilted_gaussian() -> None:
     """Breaks if eta is ignored: at eta = 0.3 the start biases the result for good."""
-    mean_error, covariance_error = QuadraticRewardFixpoint(48, "next", eta=0.3).errors()
+    mean_error, covariance_error = QuadraticRewardFixpoint(32, "next", eta=0.3).errors()
     assert mean_error > 0.2
     assert covariance_error > 0.05
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from soc_ft.core import normal, seed_for, uniform
+
+Draw = Callable[..., Tensor]
 
 
 def test_seed_is_a_fixed_function_of_its_address() -> None:
@@ -29,7 +34,7 @@ def test_seeds_fit_a_generator_and_do_not_repeat() -> None:
 
 
 @pytest.mark.parametrize("draw", [normal, uniform])
-def test_row_depends_on_its_address_only(draw) -> None:  # type: ignore[no-untyped-def]
+def test_row_depends_on_its_address_only(draw: Draw) -> None:
     """Breaks if rows share a generator: batch splits or ranks would then change the noise."""
     addresses = [(3, i) for i in range(6)]
     together = draw((2, 5), 7, "x", addresses)
@@ -40,7 +45,7 @@ def test_row_depends_on_its_address_only(draw) -> None:  # type: ignore[no-untyp
 
 
 @pytest.mark.parametrize("draw", [normal, uniform])
-def test_another_seed_stream_or_address_gives_uncorrelated_draws(draw) -> None:  # type: ignore[no-untyped-def]
+def test_another_seed_stream_or_address_gives_uncorrelated_draws(draw: Draw) -> None:
     """Breaks if a part of the address is ignored: noise would repeat over rounds or uses."""
     size = 10_000
     rows = [
