@@ -1,9 +1,14 @@
-"""Files that a reader, or a restart after a crash, never finds half written."""
+"""Files that other processes, and a restart after a crash, never find half written."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 from pathlib import Path
+from typing import IO
+
+_log = logging.getLogger(__name__)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -15,3 +20,31 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+
+
+def locked(path: Path, wait: bool = True) -> IO[str]:
+    """The file at ``path``, created if need be, locked for this process until it is closed.
+
+    Raises:
+        BlockingIOError: another process has the lock, and it is not waited for.
+    """
+    file = open(path, "a")  # noqa: SIM115 (returned)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError as error:  # true of some cluster file systems
+        _log.debug("%s: cannot be locked (%s)", path, error)
+    return file
+
+
+def publish_file(draft: Path, path: Path) -> bool:
+    """Move a complete draft to ``path`` in the same folder, unless there is a file already."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True

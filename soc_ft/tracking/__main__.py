@@ -8,7 +8,7 @@ from pathlib import Path
 
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import outbox_path
-from soc_ft.tracking.provenance import without_password
+from soc_ft.tracking.store import reason
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +28,7 @@ def _deliver(run_dir: Path, uri: str | None) -> int:
     try:
         delivery.deliver()
     except Exception as error:  # of MLflow, its database driver or its HTTP client
-        reason = without_password(" ".join(str(error).split()))
-        print(f"{run_dir}: {backlog(run_dir)} are not delivered ({reason})", file=sys.stderr)
+        print(f"{run_dir}: {backlog(run_dir)} are not delivered ({reason(error)})", file=sys.stderr)
         return 1
     finally:
         delivery.close()

@@ -7,7 +7,6 @@ recognise as the same points.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from soc_ft.errors import RunError
-from soc_ft.files import replace_file
+from soc_ft.files import locked, replace_file
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record
 from soc_ft.tracking.json_lines import JsonLines, JsonLinesTail
 from soc_ft.tracking.outbox import (
@@ -125,10 +124,16 @@ class Delivery:
                 file.close()
         self._store = self._lock = None
 
+    def _exclusive(self) -> IO[str]:
+        try:
+            return locked(self._folder / LOCK_NAME, wait=False)
+        except BlockingIOError as error:
+            raise RunError("another process is delivering this run") from error
+
     def _connect(self) -> Store:
         """Find the run where it was left, or create it (anew, if the store does not know it)."""
         if self._lock is None:
-            self._lock = _locked(self._folder / LOCK_NAME, wait=False)
+            self._lock = self._exclusive()
         self._state = State.load(self.run_dir)
         starts = [operation for operation in self._operations if isinstance(operation, Start)]
         target = Store(with_credentials(self._uri or starts[-1].uri))
@@ -146,7 +151,7 @@ class Delivery:
         if start.sweep_folder is not None:
             folder = Path(start.sweep_folder)
             uid = sweep_uid(folder)
-            with _locked(folder / SWEEP_NAME):  # all jobs of a sweep look for its run at once
+            with locked(folder / SWEEP_NAME):  # all jobs of a sweep look for its run at once
                 self._state.sweep_run_id = target.find_or_create_run(
                     experiment_id, uid, folder.name, {"soc_ft.kind": "sweep"}, start.time
                 )
@@ -246,16 +251,3 @@ def _first_batch(records: list[Record]) -> list[Record]:
         if count and points > MAX_POINTS:
             return records[:count]
     return list(records)
-
-
-def _locked(path: Path, wait: bool = True) -> IO[str]:
-    """The file, locked until it is closed. Raises RunError if it is taken and not waited for."""
-    file = open(path, "a")  # noqa: SIM115 (returned)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise RunError("another process is delivering this run") from error
-    except OSError:
-        _log.debug("%s: the file system has no locks", path)  # true of some clusters
-    return file

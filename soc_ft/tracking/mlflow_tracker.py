@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,10 @@ from pathlib import Path
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
 from soc_ft.tracking.provenance import without_password
-from soc_ft.tracking.store import default_uri, display_uri
+from soc_ft.tracking.store import default_uri, display_uri, reason
 
 _MIN_PAUSE = 0.5
 _MAX_PAUSE = 60.0
-_MAX_REASON = 300
 
 _log = logging.getLogger(__name__)
 
@@ -106,10 +106,10 @@ class MLflowTracker:
             self._flushing = False
         if done:
             return f"MLflow: everything is delivered to {display_uri(self.uri)}"
-        reason = self._problem or f"not done within {timeout:g} s"
+        cause = self._problem or f"not done within {timeout:g} s"
         return (
-            f"MLflow: {backlog(self._run_dir)} are not delivered ({reason}); to deliver them: "
-            f"python -m soc_ft.tracking {self._run_dir}"
+            f"MLflow: {backlog(self._run_dir)} are not delivered ({cause}); to deliver them: "
+            f"python -m soc_ft.tracking {shlex.quote(str(self._run_dir))}"
         )
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class MLflowTracker:
 
     def _report(self, error: Exception) -> None:
         first_time = self._problem is None
-        self._problem = without_password(" ".join(str(error).split())[:_MAX_REASON])
+        self._problem = reason(error)
         if first_time:
             _log.warning(
                 "MLflow at %s: %s. Training goes on; delivery will be tried again.",

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soc_ft.files import publish_file
 from soc_ft.tracking.json_lines import JsonLines
 
 TRACKING_FOLDER = "tracking"
@@ -101,10 +102,5 @@ def sweep_uid(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{SWEEP_NAME}.{uuid.uuid4().hex}"
         draft.write_text(draft.suffix[1:])
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        publish_file(draft, path)
     return path.read_text().strip()

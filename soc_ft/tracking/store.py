@@ -10,6 +10,7 @@ import logging
 import os
 import posixpath
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from soc_ft.errors import RunError
+from soc_ft.files import locked, publish_file
 from soc_ft.tracking.provenance import without_password
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -59,8 +61,11 @@ class Store:
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        database = _sqlite_path(uri)
+        if database is not None:
+            _create_database(database)
+        self._artifact_root = None if database is None else database.parent / ARTIFACT_FOLDER
         self._client = MlflowClient(uri)
-        self._artifact_root = _artifact_root(uri)
 
     def holds(self, run_id: str) -> bool:
         """Whether the run is here. Raises RunError if somebody deleted it."""
@@ -84,8 +89,7 @@ class Store:
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            root = self._artifact_root
-            location = None if root is None else (root / _file_name(name)).as_uri()
+            location = self._artifact_location(name)
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
@@ -97,6 +101,12 @@ class Store:
                 f"MLflow experiment {name!r} is deleted: restore it or set tracking.experiment"
             )
         return str(found.experiment_id)
+
+    def _artifact_location(self, experiment: str) -> str | None:
+        """Beside an SQLite database, where MLflow takes the current folder; else the server's."""
+        if self._artifact_root is None:
+            return None
+        return (self._artifact_root / re.sub(r"[^\w.\-]", "_", experiment)).as_uri()
 
     def find_or_create_run(
         self,
@@ -166,6 +176,14 @@ def display_uri(uri: str) -> str:
     return without_password(uri).partition("?")[0]
 
 
+def reason(error: BaseException) -> str:
+    """Why a store cannot be reached, in one line: MLflow wraps the cause in a page of others."""
+    while not isinstance(error, RunError) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    text = without_password(" ".join(str(error).split()))[:MAX_VALUE]
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+
+
 def valid_key(name: str) -> str:
     """The nearest name that MLflow accepts for a param, tag or metric."""
     cleaned = re.sub(r"[^/\w.\- :]", "_", name)
@@ -179,12 +197,27 @@ def _short(entries: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _artifact_root(uri: str) -> Path | None:
-    """Beside an SQLite database (MLflow's own default is the current folder); else the server's."""
+def _sqlite_path(uri: str) -> Path | None:
     prefix = "sqlite:///"
     if not uri.startswith(prefix):
         return None
-    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute().parent / ARTIFACT_FOLDER
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+
+
+def _create_database(path: Path) -> None:
+    """Let MLflow make its tables in a draft: it does so in dozens of steps, and two jobs of a
+    sweep doing it at once, or one killed meanwhile, would leave a database of no use to anybody.
+    """
+    from mlflow import MlflowClient
+
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            MlflowClient(f"sqlite:///{draft}")
+            publish_file(draft, path)
 
 
 def _user() -> str:
@@ -192,10 +225,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number without a name
         return "unknown"
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.\-]", "_", name)
 
 
 def _milliseconds(seconds: float) -> int:

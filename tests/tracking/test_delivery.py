@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -304,6 +306,22 @@ def test_jobs_of_a_sweep_share_one_parent(tmp_path: Path, uri: str) -> None:
     assert len(children) == 4
 
 
+@pytest.mark.slow
+def test_jobs_of_a_sweep_may_find_no_database(tmp_path: Path) -> None:
+    """Breaks if processes that create the tables at once leave a wreck, as MLflow alone does."""
+    database = tmp_path / "runs" / "mlflow.db"
+    script = (
+        "import sys; from soc_ft.tracking.store import Store;"
+        "print(Store(sys.argv[1]).experiment('race'))"
+    )
+    command = [sys.executable, "-c", script, f"sqlite:///{database}?timeout=60"]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    experiments = [job.communicate()[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 4
+    assert len(set(experiments)) == 1
+    assert {path.name for path in database.parent.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+
+
 def test_the_command_line_delivers_and_says_so(
     run_dir: Path,
     start_run: Start_,
@@ -331,6 +349,7 @@ def test_the_command_line_names_what_is_wrong(
     assert main([str(run_dir)]) == 1
     error = capsys.readouterr().err
     assert "0 records of metrics and 1 other entries are not delivered" in error
+    assert "(ConnectionRefusedError: [Errno 111] Connection refused)" in error
     assert error.count("\n") == 1
 
 
