@@ -29,7 +29,7 @@ EVALUATING = ("rollout", "adjoint", "regression")
 
 @dataclass(frozen=True)
 class Call:
-    """One way in which the network is called: the phase, its batch, and whether backward follows."""
+    """One way to call the network: in which phase, its batch, and whether backward follows."""
 
     phase: str
     batch: int
@@ -154,8 +154,9 @@ def measure(config: DictConfig, run: Run, steps: int, evaluations: int) -> Cost:
             each = _evaluation_seconds(module.model, call, evaluations)
             ideal[call.phase] += each * number / (steps + 1)
     return Cost(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else
-        f"{device.type}, {torch.get_num_threads()} threads",
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads",
         samples=run.trainer.batch_size,
         seconds=seconds,
         ideal=ideal,

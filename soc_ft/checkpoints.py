@@ -34,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class _replacing:  # noqa: N801 - used like a function
+class _replacing:
     """Context of a temporary path whose file becomes ``path`` on success."""
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
-        raise ConfigError(f"{path}: is not a checkpoint that can be read ({_reason(error)})") from None
+        raise ConfigError(
+            f"{path}: is not a checkpoint that can be read ({_reason(error)})"
+        ) from None
 
 
 class Checkpoints(Callback):

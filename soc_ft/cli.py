@@ -79,11 +79,14 @@ def _hydra_line(error: Exception) -> str:
     """Hydra's message in one line, with the closest existing key or option."""
     text = str(error)
     option = re.search(r"Could not find '([^']+)'", text)
-    available = re.search(r"Available options in '([^']+)':\s*(.*?)\n\s*Config search path", text, re.S)
+    available = re.search(
+        r"Available options in '([^']+)':\s*(.*?)\n\s*Config search path", text, re.S
+    )
     if option and available:
         group, chosen = option.group(1).rsplit("/", 1)
         options = available.group(2).split()
-        return f"{group}={chosen}: no such option{_suggest(chosen, options)} (there are: {', '.join(options)})"
+        hint = _suggest(chosen, options)
+        return f"{group}={chosen}: no such option{hint} (there are: {', '.join(options)})"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
         return f"{override.group(1)}: unknown key (see python -m soc_ft --cfg job for all keys)"

@@ -199,8 +199,9 @@ class RewardFineTuning(LightningModule):
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm):
             raise RunError(
-                f"optimizer step {self.global_step}: the gradient is not finite although all losses "
-                "are; lower trainer.lr, or use trainer.precision=32-true. The checkpoints are intact"
+                f"optimizer step {self.global_step}: the gradient is not finite although all "
+                "losses are; lower trainer.lr, or use trainer.precision=32-true. The checkpoints "
+                "are intact"
             )
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()

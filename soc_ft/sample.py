@@ -18,9 +18,10 @@ def sample(config: DictConfig) -> None:
     """Sample pictures from the fine-tuned or the base model and save them with an overview."""
     folder, run_config = open_run(config.run)
     prompts = _prompts(config, run_config)
-    from soc_ft.sampling import sample_pictures
-    from soc_ft.evaluation.sheets import picture_grid
     from torchvision.transforms.functional import to_pil_image
+
+    from soc_ft.evaluation.sheets import picture_grid
+    from soc_ft.sampling import sample_pictures
 
     pictures = sample_pictures(config, folder, run_config, prompts)
     output = Path(config.output)
@@ -42,7 +43,9 @@ def open_run(folder: str) -> tuple[Path, DictConfig]:
     """
     path = Path(folder)
     if not (path / "config.yaml").is_file():
-        raise ConfigError(f"run={folder}: there is no {path / 'config.yaml'}, so it is no run folder")
+        raise ConfigError(
+            f"run={folder}: there is no {path / 'config.yaml'}, so it is no run folder"
+        )
     config = OmegaConf.load(path / "config.yaml")
     assert isinstance(config, DictConfig)
     return path, config

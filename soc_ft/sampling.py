@@ -57,9 +57,7 @@ def sample_pictures(
     for part in tqdm(chunks(len(places), config.batch_size), desc="Sampling"):
         condition = model.encode([prompts[i] for i, _ in places[part]])
         noise = normal(shape, config.seed, "sample", places[part]).to(condition.device)
-        trajectory = rollout(
-            lambda x, t, c: predictor(x, t, c, scale), schedule, condition, noise
-        )
+        trajectory = rollout(lambda x, t, c: predictor(x, t, c, scale), schedule, condition, noise)
         images = model.decode(trajectory.states[:, -1])
         pictures.append((images.cpu() * 255).round().to(torch.uint8))
     return torch.cat(pictures)

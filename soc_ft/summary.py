@@ -33,8 +33,9 @@ def summarise(validator: Validator, run: Run, folder: Path, exported: Path | Non
     ]
     if exported is not None:
         lines.append(f"  model       {shown(exported)}")
-        lines.append(f"  sample      python -m soc_ft.sample run={shown(folder)} "
-                     "prompts='[\"...\"]'")
+        lines.append(
+            f"  sample      python -m soc_ft.sample run={shown(folder)} prompts='[\"...\"]'"
+        )
     return "\n".join(lines)
 
 

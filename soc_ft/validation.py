@@ -132,7 +132,8 @@ class Validator:
         for name, metric in self.metrics.items():
             measured[f"metric {name}"] = metric(images, prompts).float().cpu()
         on_sheet = [
-            i for i, (prompt, j) in enumerate(places)
+            i
+            for i, (prompt, j) in enumerate(places)
             if j == 0 and prompt < self.settings.sheet_prompts
         ]
         measured["picture_row"] = torch.tensor([places[i][0] for i in on_sheet], dtype=torch.int64)

@@ -126,11 +126,11 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, overrides: tuple[st
 
 def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun) -> None:
     """Breaks when noise is consumed instead of addressed, or a mean is taken per micro-batch."""
-    whole = tiny_run(
-        "trainer.rollout_batch=4", "trainer.adjoint_batch=4", "trainer.micro_batch=12"
-    )
+    whole = tiny_run("trainer.rollout_batch=4", "trainer.adjoint_batch=4", "trainer.micro_batch=12")
     split = tiny_run(
-        "trainer.rollout_batch=1", "trainer.adjoint_batch=1", "trainer.micro_batch=1",
+        "trainer.rollout_batch=1",
+        "trainer.adjoint_batch=1",
+        "trainer.micro_batch=1",
         folder="split",
     )
     assert largest_difference(weights(whole), weights(split)) < 1e-3
@@ -181,6 +181,7 @@ def evaluations(folder: Path) -> tuple[float, float]:
         (["cfg_mode=trajectories"], 2, 1, 1),
         (["cfg_mode=none"], 1, 1, 1),
         (["cfg_mode=full"], 2, 2, 2),
+        (["cfg_mode=none", "cfg_mode.guidance_scale=2"], 2, 1, 1),
     ],
 )
 def test_network_evaluations_are_those_of_the_design(
@@ -193,7 +194,9 @@ def test_network_evaluations_are_those_of_the_design(
     """
     from soc_ft.core import draw_steps, uniform
 
-    folder = tiny_run(*overrides, "method.prompt_dropout=0", "trainer.steps=1", "validation.every=1")
+    folder = tiny_run(
+        *overrides, "method.prompt_dropout=0", "trainer.steps=1", "validation.every=1"
+    )
     samples, steps, regressed = 4, 6, 3
     addresses = [(0, i) for i in range(samples)]
     first = draw_steps(uniform((1, steps), 0, "steps", addresses), regressed)[..., 0]
@@ -218,8 +221,13 @@ def test_the_effective_sample_size_is_full_while_the_model_stands_still(tiny_run
     """Breaks when the two sides of the importance ratio are different laws (guidance)."""
     for mode in ("trajectories", "none", "full"):
         folder = tiny_run(
-            f"cfg_mode={mode}", "buffer=replay", "buffer.batches=1", "buffer.passes=3",
-            "trainer.lr=1e-20", "trainer.steps=3", folder=mode,
+            f"cfg_mode={mode}",
+            "buffer=replay",
+            "buffer.batches=1",
+            "buffer.passes=3",
+            "trainer.lr=1e-20",
+            "trainer.steps=3",
+            folder=mode,
         )
         shares = [m["train/ess_share"] for _, m in curve(folder) if "train/ess_share" in m]
         assert shares == pytest.approx([1, 1, 1], abs=1e-4)
@@ -271,7 +279,10 @@ def test_kept_and_best_weights_are_safetensors_that_load(tiny_run: TinyRun) -> N
     folder = tiny_run("trainer.keep_every=2")
     names = {path.name for path in (folder / "checkpoints").iterdir()}
     assert names == {
-        "last.ckpt", "best.safetensors", "step-000002.safetensors", "step-000004.safetensors"
+        "last.ckpt",
+        "best.safetensors",
+        "step-000002.safetensors",
+        "step-000004.safetensors",
     }
     kept = load_weights(folder / "checkpoints" / "step-000004.safetensors")
     assert largest_difference(kept, weights(folder)) == 0
@@ -313,10 +324,15 @@ def test_a_damaged_checkpoint_is_named(tiny_run: TinyRun) -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(tiny_run: TinyRun) -> None:
     """Breaks when weights of another fine-tuning mode are loaded in part."""
-    full, lora = tiny_run("trainer.steps=1"), tiny_run("trainer.steps=1", "finetune=lora", folder="l")
-    with pytest.raises(ConfigError, match="finetune.*in the checkpoint"):
+    full, lora = (
+        tiny_run("trainer.steps=1"),
+        tiny_run("trainer.steps=1", "finetune=lora", folder="l"),
+    )
+    with pytest.raises(ConfigError, match=r"finetune.*in the checkpoint"):
         tiny_run("trainer.steps=2", "finetune=lora")
-    (lora / "checkpoints" / "last.ckpt").write_bytes((full / "checkpoints" / "last.ckpt").read_bytes())
+    (lora / "checkpoints" / "last.ckpt").write_bytes(
+        (full / "checkpoints" / "last.ckpt").read_bytes()
+    )
     with pytest.raises(ConfigError, match="does not fit the model"):
         tiny_run("trainer.steps=2", "finetune=lora", folder="l")
 

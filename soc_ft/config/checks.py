@@ -88,8 +88,8 @@ def _check_combinations(run: Run) -> None:
     trainer, scheduler = run.trainer, run.scheduler
     if scheduler.eta < 1:
         raise ConfigError(
-            f"scheduler.eta={scheduler.eta:g}: fine-tuning needs eta >= 1, the memoryless schedules "
-            "(eta < 1 is for sampling and evaluation only)"
+            f"scheduler.eta={scheduler.eta:g}: fine-tuning needs eta >= 1, the memoryless "
+            "schedules (eta < 1 is for sampling and evaluation only)"
         )
     if run.method.regression_steps > scheduler.num_steps:
         raise ConfigError(
@@ -99,19 +99,14 @@ def _check_combinations(run: Run) -> None:
     ranks = trainer.devices * trainer.num_nodes
     if trainer.batch_size % ranks:
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size}: must be a multiple of the number of processes, "
-            f"trainer.devices x trainer.num_nodes = {ranks}"
+            f"trainer.batch_size={trainer.batch_size}: must be a multiple of the number of "
+            f"processes, trainer.devices x trainer.num_nodes = {ranks}"
         )
-    cfg = run.cfg_mode
-    if cfg.guidance_in_control and not cfg.guidance_in_adjoint:
+    buffer = run.buffer
+    if buffer.importance_weighting and buffer.batches * buffer.passes == 1:
         raise ConfigError(
-            "cfg_mode.guidance_in_control=true: needs cfg_mode.guidance_in_adjoint=true, since a "
-            "guided control steers the guided base process"
-        )
-    if run.buffer.importance_weighting and run.buffer.passes == 1:
-        raise ConfigError(
-            "buffer.importance_weighting=true: has no effect with buffer.passes=1, whose samples are "
-            "all from the current model; use buffer=replay"
+            "buffer.importance_weighting=true: has no effect on-policy, where all samples are from "
+            "the current model; use buffer=replay"
         )
 
 
@@ -121,8 +116,8 @@ def _check_reward(run: Run) -> None:
     if run.method.needs_reward_gradient and not reward.differentiable:
         name = run.method.target.rsplit(".", 1)[-1]
         raise ConfigError(
-            f"reward={reward.name}: has no gradient, which method {name} needs; choose a reward with "
-            "`differentiable = True`, such as reward=shapes"
+            f"reward={reward.name}: has no gradient, which method {name} needs; choose a reward "
+            "with `differentiable = True`, such as reward=shapes"
         )
 
 
@@ -136,7 +131,9 @@ def component_class(component: Component, key: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}._target_={component.target}: cannot be imported ({error})") from None
+        raise ConfigError(
+            f"{key}._target_={component.target}: cannot be imported ({error})"
+        ) from None
     accepted = set(inspect.signature(found).parameters)
     for given in component.model_extra or {}:
         if given not in accepted:

@@ -47,8 +47,8 @@ def check_resume(config: DictConfig, folder: Path) -> None:
     ]
     if differing:
         raise ConfigError(
-            f"{folder}: holds a checkpoint of another configuration: {', '.join(differing)}; choose "
-            "another run_dir, the same settings, or resume=never to start over"
+            f"{folder}: holds a checkpoint of another configuration: {', '.join(differing)}; "
+            "choose another run_dir, the same settings, or resume=never to start over"
         )
 
 

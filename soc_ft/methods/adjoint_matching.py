@@ -128,12 +128,16 @@ class AdjointMatching(Method):
         if without_prompt.any():
             condition = condition.clone()
             condition[without_prompt] = problem.model.null_condition().to(condition)
-        base = self._base_predictions(problem, tensors["base_predictions"][rows, k], x, t, condition, without_prompt)
+        base = self._base_predictions(
+            problem, tensors["base_predictions"][rows, k], x, t, condition, without_prompt
+        )
         prediction = problem.finetuned_in_control(x, t, condition, base)
         u = control(prediction, base, schedule.control_gain[k.cpu()])
         at = k if self.adjoint_at == "current" else k + 1
         loss = adjoint_matching_loss(u, tensors["adjoints"][rows, at], schedule.sigma[k.cpu()])
-        weights = inclusion_weights(schedule.num_steps, self.regression_steps, *self.strata).to(loss)
+        weights = inclusion_weights(schedule.num_steps, self.regression_steps, *self.strata).to(
+            loss
+        )
         cost = control_cost(u.detach()) * weights[k] * self.regression_steps
         return PairLoss(loss, {"control_cost": cost})
 

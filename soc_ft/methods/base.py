@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from soc_ft.rewards.base import Reward
-
 import torch
 from torch import Tensor
 
 from soc_ft.core import Schedule, normal, uniform
 from soc_ft.methods.clock import Clock
+from soc_ft.rewards.base import Reward
 
 
 class Denoisers(Protocol):
@@ -94,9 +93,7 @@ class ControlProblem:
                 scores.append(self.reward(images, prompts[rows]).float())
         return torch.cat(scores)
 
-    def reward_and_gradient(
-        self, latents: Tensor, prompts: Sequence[str]
-    ) -> tuple[Tensor, Tensor]:
+    def reward_and_gradient(self, latents: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(B,) rewards and (B, *latent) their gradients with respect to clean latents."""
         scores = torch.empty(len(latents), device=latents.device)
         gradient = torch.empty_like(latents)
@@ -238,6 +235,7 @@ class Method(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
+        return
 
 
 def chunks(total: int, size: int) -> list[slice]:

@@ -1,0 +1,33 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from soc_ft.errors import ConfigError
+from soc_ft.report import read_runs, table
+
+TinyRun = Callable[..., Path]
+
+
+def test_seeds_of_a_setting_share_a_row(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when settings are mixed up, or a single run is given a standard error."""
+    for seed in (0, 1):
+        tiny_run("trainer.steps=1", f"seed={seed}", folder=f"sweep/{seed}")
+    tiny_run("trainer.steps=1", "cfg_mode=none", folder="sweep/2")
+    lines = table(read_runs(tmp_path / "sweep")).splitlines()
+    assert len(lines) == 5
+    assert lines[2].startswith("| base model |")
+    assert "±" in lines[3]
+    assert lines[3].endswith("| 2 |")
+    assert lines[4].startswith("| trainer.steps=1 cfg_mode=none |")
+    assert "±" not in lines[4]
+
+
+def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
+    """Breaks when an empty folder gives an empty table."""
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        read_runs(tmp_path)
