@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from soc_ft.assets.training.loop import LoopConfig, atomic_save, train
 from soc_ft.assets.training.text import text_config, tokenizer_of
@@ -139,7 +140,7 @@ def _latent_dataset(config: DictConfig, vae: AutoencoderKL, path: Path) -> dict[
     stage = config.diffusion
     vae.to(memory_format=torch.channels_last)
     chunks: dict[str, list[Tensor]] = {"mean": [], "std": [], "tokens": []}
-    for chunk in range(stage.pictures // stage.encode_batch):
+    for chunk in tqdm(range(stage.pictures // stage.encode_batch), desc=path.stem):
         pictures, captions, _ = shapes.sample(stage.encode_batch, (config.seed, 7, chunk))
         posterior = vae.encode(torch.from_numpy(np.ascontiguousarray(pictures)) * 2 - 1)
         chunks["mean"].append(posterior.latent_dist.mean.half())

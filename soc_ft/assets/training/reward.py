@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from soc_ft.assets.scorer import ShapesScorer
 from soc_ft.assets.training.contrastive import train_contrastive
@@ -47,15 +48,17 @@ def train_reward(config: DictConfig, output_dir: Path) -> None:
 
     train(scorer, step_loss, LoopConfig(**stage.loop), output_dir / "preferences.pt")
     scorer.eval().requires_grad_(False)
-    images, prompts = samples["images"][:held_back], samples["prompts"][:held_back]
-    scores = torch.cat(
-        [
-            scorer.raw_score(images[i : i + 64].float() / 255.0, prompts[i : i + 64])
-            for i in range(0, held_back, 64)
-        ]
-    )
-    scorer.mean, scorer.std = float(scores.mean()), float(scores.std())
+    _standardise(scorer, samples["images"][:held_back], samples["prompts"][:held_back])
     scorer.save(output_dir / "reward")
+
+
+def _standardise(scorer: ShapesScorer, images: Tensor, prompts: list[str]) -> None:
+    """Give samples of the base model, unseen in training, mean 0 and standard deviation 1."""
+    scores = [
+        scorer.raw_score(images[i : i + 64].float() / 255.0, prompts[i : i + 64])
+        for i in range(0, len(prompts), 64)
+    ]
+    scorer.mean, scorer.std = float(torch.cat(scores).mean()), float(torch.cat(scores).std())
 
 
 def preference_loss(scorer: ShapesScorer, ballot: Ballot) -> tuple[Tensor, float]:
@@ -80,7 +83,7 @@ def base_samples(
     stage = config.preferences
     prompts = list(shapes.prompt_scenes(stage.base_samples, config.seed + 11))
     images = []
-    for start in range(0, len(prompts), stage.sample_batch):
+    for start in tqdm(range(0, len(prompts), stage.sample_batch), desc=path.stem):
         output = pipeline(
             prompts[start : start + stage.sample_batch],
             num_inference_steps=stage.sample_steps,
