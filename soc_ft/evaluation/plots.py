@@ -26,6 +26,7 @@ CURVES = {
 }
 """Metrics of a training plot, without their stage, and their axis labels."""
 
+_STAGES = ("train", "val")
 TRAIN_COLOUR, VALIDATION_COLOUR = "#4c78a8", "#e45756"
 DPI = 150
 
@@ -46,6 +47,8 @@ def plot_training(records: Sequence[Record], path: Path, title: str = "") -> Non
     Raises:
         ValueError: none of the metrics was recorded.
     """
+    from matplotlib.ticker import MaxNLocator
+
     names = [name for name in CURVES if _recorded(records, name)]
     if not names:
         raise ValueError(f"the journal holds none of {', '.join(CURVES)}")
@@ -54,6 +57,7 @@ def plot_training(records: Sequence[Record], path: Path, title: str = "") -> Non
         axes = figure.add_subplot(1, len(names), number + 1)
         _draw_curve(axes, records, name)
         axes.set(xlabel="optimizer step", ylabel=CURVES[name])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     handles = {
         label: handle
@@ -96,14 +100,14 @@ def _recorded(records: Sequence[Record], name: str) -> bool:
     return any(f"{stage}/{name}" in record.metrics for record in records for stage in _STAGES)
 
 
-_STAGES = ("train", "val")
-
-
 def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
     steps, values = curve(records, f"train/{name}")
     if len(steps):
-        axes.plot(steps, values, color=TRAIN_COLOUR, alpha=0.3, linewidth=1)
-        axes.plot(steps, _moving_mean(values), color=TRAIN_COLOUR, linewidth=1.6, label="training")
+        mean = _moving_mean(values)
+        marker = "o" if len(steps) == 1 else ""  # a line through one point is invisible
+        style = {"color": TRAIN_COLOUR, "marker": marker}
+        axes.plot(steps, values, linewidth=1, alpha=0.3, **style)
+        axes.plot(steps, mean, linewidth=1.6, label="training", **style)
     steps, values = curve(records, f"val/{name}")
     if len(steps):
         _, errors = curve(records, f"val/{name}_error")
