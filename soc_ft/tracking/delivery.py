@@ -224,7 +224,12 @@ class Delivery:
         with tempfile.TemporaryDirectory() as folder:
             named = Path(folder) / artifact.name
             named.symlink_to(source.absolute())
-            target.upload(self._run_id, named, artifact.folder)
+            try:
+                target.upload(self._run_id, named, artifact.folder)
+            except (PermissionError, NotADirectoryError) as error:
+                # Typical of a server whose artifact location is a path on its own disk. The rest
+                # of the run, its status above all, must not wait for that to be put right.
+                _log.warning("%s stays in the run folder alone: %s", source, error)
 
     @property
     def _run_id(self) -> str:

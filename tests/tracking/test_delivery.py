@@ -216,6 +216,19 @@ def test_files_are_attached(
     assert files == {"config.yaml": b"lambda: 10", "pictures/samples/00000007.png": b"png"}
 
 
+def test_an_artifact_location_out_of_reach_does_not_hold_up_the_rest(
+    delivery: Delivery, uri: str, start_run: Start_, run_dir: Path, tmp_path: Path
+) -> None:
+    """Breaks if a server with a misconfigured artifact location never learns that a run ended."""
+    start_run()
+    (tmp_path / "store" / "mlartifacts").write_text("in the way")
+    (run_dir / "config.yaml").write_text("lambda: 10")
+    Outbox(run_dir).put_file(run_dir / "config.yaml", None)
+    Outbox(run_dir).put(End("FINISHED"))
+    delivery.deliver()
+    assert run_of(run_dir, uri).info.status == "FINISHED"
+
+
 def test_a_resume_may_change_the_configuration(run_dir: Path, uri: str, start_run: Start_) -> None:
     """Breaks if a changed param, which MLflow refuses, blocks the run or goes unnoticed."""
     start_run(params={"trainer.steps": "100", "lambda": "10"})
