@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.assets import CLASSIFIER, DIFFUSION, REWARD
+from soc_ft.assets import CLASSIFIER, DIFFUSION
 from soc_ft.data import shapes
 
 if TYPE_CHECKING:
@@ -86,18 +86,16 @@ def evaluate(arguments: argparse.Namespace) -> str:
     from diffusers import StableDiffusionPipeline
 
     from soc_ft.assets.classifier import ShapesClassifier
-    from soc_ft.assets.scorer import ShapesScorer
 
     torch.set_num_threads(arguments.threads)
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.pipeline, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     classifier = ShapesClassifier.load(arguments.classifier)
-    scorer = ShapesScorer.load(arguments.reward) if arguments.reward.exists() else None
     pretrained = pipeline.scheduler
     truth = shapes.prompt_scenes(arguments.prompts, arguments.seed)
     prompts = list(truth)
     claims = torch.tensor([shapes.mentioned_labels(scene, text) for text, scene in truth.items()])
-    lines = [_row("schedule", "guidance", "eta", *COLUMNS, "reward"), _row(*["---"] * 10)]
+    lines = [_row("schedule", "guidance", "eta", *COLUMNS), _row(*["---"] * 9)]
     for setting in _settings(arguments):
         pipeline.scheduler = pretrained
         images = sample_images(
@@ -109,13 +107,8 @@ def evaluate(arguments: argparse.Namespace) -> str:
             batch_size=arguments.batch_size,
         )
         shares = accuracies(classifier.predict(images), claims)
-        reward = _mean_and_deviation(scorer(images, prompts)) if scorer else "-"
-        cells = [f"{shares[name]:.3f}" for name in COLUMNS]
-        lines.append(
-            _row(
-                setting.schedule, f"{setting.guidance_scale:g}", f"{setting.eta:g}", *cells, reward
-            )
-        )
+        how = setting.schedule, f"{setting.guidance_scale:g}", f"{setting.eta:g}"
+        lines.append(_row(*how, *(f"{shares[name]:.3f}" for name in COLUMNS)))
         print(lines[-1], flush=True)
         if arguments.sheets:
             _write_sheet(images, arguments.sheets, setting)
@@ -133,10 +126,6 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _mean_and_deviation(values: Tensor) -> str:
-    return f"{float(values.mean()):.2f} ({float(values.std()):.2f})"
-
-
 def _write_sheet(images: Tensor, folder: Path, setting: Setting) -> None:
     from torchvision.utils import save_image
 
@@ -150,14 +139,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m soc_ft.assets.evaluate", description=__doc__)
     parser.add_argument("--pipeline", type=Path, default=DIFFUSION)
     parser.add_argument("--classifier", type=Path, default=CLASSIFIER)
-    parser.add_argument("--reward", type=Path, default=REWARD)
     parser.add_argument("--prompts", type=int, default=512, help="number of prompts")
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 3.0, 5.0, 7.5])
     parser.add_argument("--eta", type=float, nargs="+", default=[0.0, 1.0])
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=SCHEDULES)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sheets", type=Path, help="folder for sample sheets (PNG)")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")

@@ -8,9 +8,10 @@ antialiased by a signed distance to the outline, so that every quantity varies c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -112,20 +113,21 @@ def is_held_out(combination: Sequence[str]) -> bool:
 
 def sample_scene(
     rng: np.random.Generator,
+    wanted: Mapping[str, str] = MappingProxyType({}),
     *,
     contrast: tuple[float, float] = (0.75, 1.0),
     color_jitter: float = 0.03,
-    **attributes: str,
 ) -> Scene:
-    """Draw a scene; attributes given by name (``shape="star"``) are kept, the others are uniform.
+    """Draw a scene.
 
     Args:
+        wanted: attributes that are kept (``{"shape": "star"}``); the others are uniform.
         contrast: range of the contrast between shape and background.
         color_jitter: half-width of the uniform jitter added to each colour channel.
     """
-    words = {name: attributes.get(name) or str(rng.choice(v)) for name, v in ATTRIBUTES.items()}
+    words = {name: wanted.get(name) or str(rng.choice(v)) for name, v in ATTRIBUTES.items()}
     if words["color"] == words["background"]:
-        free = "color" if "background" in attributes else "background"
+        free = "color" if "background" in wanted else "background"
         others = [v for v in ATTRIBUTES[free] if v != words["color"]]
         words[free] = str(rng.choice(others))
     radius = float(rng.uniform(*RADIUS[words["size"]]))
@@ -193,7 +195,7 @@ def render(scenes: Sequence[Scene], *, softness: float = 1.0) -> NDArray[np.floa
     pictures = np.empty((len(scenes), 3, RESOLUTION, RESOLUTION), dtype=np.float32)
     kinds = np.array([scene.shape for scene in scenes])
     for kind in np.unique(kinds):
-        rows = np.flatnonzero(kinds == kind)
+        rows = np.flatnonzero(kinds == kind).tolist()
         pictures[rows] = _paint([scenes[row] for row in rows], softness)
     return pictures
 
@@ -233,7 +235,8 @@ def prompt_scenes(count: int, seed: int, *, held_out: bool | None = None) -> dic
     while len(found) < count:
         for row in rng.permutation(len(allowed)):
             shape, color, background = allowed[row]
-            scene = sample_scene(rng, shape=shape, color=color, background=background)
+            words = {"shape": shape, "color": color, "background": background}
+            scene = sample_scene(rng, words)
             found.setdefault(caption(scene, rng), scene)
     return dict(list(found.items())[:count])
 
@@ -276,8 +279,8 @@ def _paint(scenes: Sequence[Scene], softness: float) -> NDArray[np.float32]:
 
 
 def signed_distance(
-    shape: str, x: NDArray[np.float32], y: NDArray[np.float32]
-) -> NDArray[np.float32]:
+    shape: str, x: NDArray[np.floating], y: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Signed distance (negative inside) to a shape of radius 1 centred at 0, y pointing down.
 
     Exact for the circle; elsewhere a bound that is exact along the edges, which is what
@@ -300,8 +303,8 @@ def signed_distance(
 
 
 def _star_distance(
-    x: NDArray[np.float32], y: NDArray[np.float32], outer: float, inner: float
-) -> NDArray[np.float32]:
+    x: NDArray[np.floating], y: NDArray[np.floating], outer: float, inner: float
+) -> NDArray[np.floating]:
     """Distance to a five-pointed star: fold the plane onto one tip, then one edge."""
     sector = 2.0 * np.pi / 5.0
     angle = np.arctan2(x, -y)

@@ -116,10 +116,10 @@ def test_utility_prefers_truth_then_composition(tiny_config: DictConfig) -> None
 
     rng = np.random.default_rng(0)
     words = {"shape": "star", "color": "red", "background": "gray"}
-    centred = shapes.sample_scene(
-        rng, contrast=(1.0, 1.0), size="large", position="center", **words
-    )
-    aside = shapes.sample_scene(rng, contrast=(1.0, 1.0), size="small", position="left", **words)
+    large = words | {"size": "large", "position": "center"}
+    small = words | {"size": "small", "position": "left"}
+    centred = shapes.sample_scene(rng, large, contrast=(1.0, 1.0))
+    aside = shapes.sample_scene(rng, small, contrast=(1.0, 1.0))
     penalty = tiny_config.preferences.penalty
 
     def utility(scene: shapes.Scene, prompt_scene: shapes.Scene, share: float) -> float:

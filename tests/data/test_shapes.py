@@ -9,6 +9,8 @@ import pytest
 
 from soc_ft.data import shapes
 
+RED_ON_WHITE = {"color": "red", "background": "white"}
+
 
 def test_sample_is_a_pure_function_of_the_seed() -> None:
     """Breaks if anything but the seed (global state, hash order) enters a picture or a caption."""
@@ -36,7 +38,7 @@ def test_a_shape_lies_inside_the_picture_around_its_centre(shape: str) -> None:
     """Breaks if a shape is cut by the border, off its stated centre, or not antialiased."""
     rng = np.random.default_rng(0)
     scenes = [
-        shapes.sample_scene(rng, shape=shape, color="red", background="white", position=position)
+        shapes.sample_scene(rng, RED_ON_WHITE | {"shape": shape, "position": position})
         for position in shapes.ATTRIBUTES["position"]
     ]
     cover = np.ptp(shapes.render(scenes), axis=1)
@@ -54,14 +56,15 @@ def test_size_words_order_the_area() -> None:
     rng = np.random.default_rng(0)
     areas = []
     for size in shapes.ATTRIBUTES["size"]:
-        scene = shapes.sample_scene(rng, size=size, shape="star", color="red", background="white")
+        scene = shapes.sample_scene(rng, RED_ON_WHITE | {"shape": "star", "size": size})
         areas.append(np.ptp(shapes.render([scene]), axis=1).sum())
     assert areas[0] < areas[1] < areas[2]
 
 
 def test_softness_widens_the_edge_only() -> None:
     """Breaks if softness shifts or recolours the shape instead of blurring its outline."""
-    scene = shapes.sample_scene(np.random.default_rng(0), shape="circle", size="large")
+    rng = np.random.default_rng(0)
+    scene = shapes.sample_scene(rng, RED_ON_WHITE | {"shape": "circle", "size": "large"})
     sharp, soft = shapes.render([scene]), shapes.render([scene], softness=4.0)
     x, y = int(scene.x), int(scene.y)
     assert np.allclose(sharp[0, :, y, x], soft[0, :, y, x])
@@ -87,10 +90,10 @@ def test_given_attributes_are_kept_and_the_shape_stays_visible() -> None:
     """Breaks if a requested attribute is resampled, or a shape takes its background's colour."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        scene = shapes.sample_scene(rng, color="white", shape="cross")
+        scene = shapes.sample_scene(rng, {"color": "white", "shape": "cross"})
         assert (scene.color, scene.shape) == ("white", "cross")
         assert scene.background != "white"
-        assert shapes.sample_scene(rng, background="blue").color != "blue"
+        assert shapes.sample_scene(rng, {"background": "blue"}).color != "blue"
 
 
 def test_validation_prompts_ask_for_combinations_never_used_in_training() -> None:

@@ -62,15 +62,9 @@ def test_low_contrast_and_small_size_lower_the_score(reward: ShapesReward) -> No
     prompt = ["a red circle on a white background"]
     by_size = []
     for size in ("small", "large"):
-        scene = shapes.sample_scene(
-            np.random.default_rng(0),
-            contrast=(1.0, 1.0),
-            shape="circle",
-            color="red",
-            background="white",
-            position="center",
-            size=size,
-        )
+        wanted = {"shape": "circle", "color": "red", "background": "white", "position": "center"}
+        rng = np.random.default_rng(0)
+        scene = shapes.sample_scene(rng, wanted | {"size": size}, contrast=(1.0, 1.0))
         by_size.append(float(reward(torch.from_numpy(shapes.render([scene])), prompt)))
     assert by_size[0] < by_size[1]
 

@@ -34,7 +34,7 @@ def run(config: DictConfig) -> None:
 def _train_stage(stage: str) -> Callable[[DictConfig, Path], None]:
     """The stage's function, imported only now: torch and diffusers take seconds."""
     module = importlib.import_module(f"soc_ft.assets.training.{stage}")
-    return getattr(module, f"train_{stage}")  # type: ignore[no-any-return]
+    return getattr(module, f"train_{stage}")
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="assets")

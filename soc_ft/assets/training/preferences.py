@@ -54,8 +54,10 @@ def draw_ballot(config: DictConfig, seed: tuple[int, ...], vae: AutoencoderKL) -
         prompt = shapes.caption(wanted, rng)
         claims = shapes.mentioned_labels(wanted, prompt)
         prompts.append(prompt)
-        for _ in range(stage.candidates):
-            scene = _candidate(wanted, claims, stage, rng)
+        scene = _candidate(wanted, claims, stage, rng)
+        for number in range(stage.candidates):
+            if number > 0 and rng.random() >= stage.twin_share:
+                scene = _candidate(wanted, claims, stage, rng)
             candidates.append(scene)
             utilities.append(scene_utility(scene, claims, stage.penalty))
     images = torch.from_numpy(shapes.render(candidates))
@@ -96,7 +98,7 @@ def _candidate(
         words[name] = str(rng.choice([v for v in shapes.ATTRIBUTES[name] if v not in taken]))
     if rng.random() < stage.swap_share and wrong:
         words = _swapped(words)
-    return shapes.sample_scene(rng, contrast=tuple(stage.contrast), **words)
+    return shapes.sample_scene(rng, words, contrast=tuple(stage.contrast))
 
 
 def _swapped(words: dict[str, str]) -> dict[str, str]:

@@ -127,5 +127,5 @@ def _true_pictures(prompts: list[str], config: DictConfig, step: int) -> Any:
     scenes = []
     for prompt in prompts:
         claims = shapes.mentioned_labels(truth[prompt], prompt)
-        scenes.append(shapes.sample_scene(rng, **shapes.claimed_words(claims)))
+        scenes.append(shapes.sample_scene(rng, shapes.claimed_words(claims)))
     return shapes.render(scenes)
