@@ -1,4 +1,4 @@
-"""The learned text-image scorer of the shapes world: a small CLIP with a quality head."""
+"""The learned text-image scorer of the shapes world: a small CLIP and a judge of quality."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from soc_ft.errors import ConfigError
 class ShapesScorer(nn.Module):
     """Score = weighted cosine of picture and text + quality of the picture alone.
 
+    The quality comes from a convolutional branch: blur and ragged outlines are local, and patch
+    embeddings are slow to see them.
+
     Both terms are linear at the output, so the score does not saturate. The raw score is
     standardised by ``mean`` and ``std``, which were measured on samples of the base model.
 
@@ -31,8 +34,7 @@ class ShapesScorer(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = CLIPModel(config)
-        width = config.vision_config.hidden_size
-        self.quality = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.quality = _quality_branch(self.resolution)
         self.agreement = nn.Parameter(torch.tensor(4.0))
         self.tokenizer = tokenizer
         self.mean, self.std = mean, std
@@ -50,14 +52,13 @@ class ShapesScorer(nn.Module):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, D) L2-normalised embeddings of pictures (B, 3, H, W) in [0, 1]."""
-        return F.normalize(self.clip.visual_projection(self._vision(images)), dim=-1)
+        return self._embed_pixels(self._pixels(images))
 
     def raw_score(self, images: Tensor, prompts: list[str]) -> Tensor:
         """(B,) scores before standardisation."""
-        pooled = self._vision(images)
-        embedding = F.normalize(self.clip.visual_projection(pooled), dim=-1)
-        cosine = (embedding * self.embed_text(prompts)).sum(dim=-1)
-        return self.agreement * cosine + self.quality(pooled).squeeze(-1)
+        pixels = self._pixels(images)
+        cosine = (self._embed_pixels(pixels) * self.embed_text(prompts)).sum(dim=-1)
+        return self.agreement * cosine + self.quality(pixels).squeeze(-1)
 
     def forward(self, images: Tensor, prompts: list[str]) -> Tensor:
         """(B,) scores with mean 0 and standard deviation 1 over base-model samples."""
@@ -94,14 +95,27 @@ class ShapesScorer(nn.Module):
             raise ConfigError(f"{folder} does not match its config.json: {missing} {surplus}")
         return scorer.eval().requires_grad_(False)
 
-    def _vision(self, images: Tensor) -> Tensor:
-        """Pooled output (B, width) of the vision tower."""
+    def _embed_pixels(self, pixels: Tensor) -> Tensor:
+        pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
+        return F.normalize(self.clip.visual_projection(pooled), dim=-1)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Images at the networks' resolution, in [-1, 1]."""
         size = (self.resolution, self.resolution)
         if images.shape[-2:] != size:
             images = F.interpolate(
                 images, size, mode="bicubic", antialias=True, align_corners=False
             )
-        return self.clip.vision_model(pixel_values=2.0 * images - 1.0).pooler_output
+        return 2.0 * images - 1.0
+
+
+def _quality_branch(resolution: int) -> nn.Sequential:
+    """Four stride-2 convolutions, then a score that may depend on where things are."""
+    layers: list[nn.Module] = []
+    for width, wider in ((3, 16), (16, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(width, wider, 3, 2, 1), nn.GroupNorm(8, wider), nn.SiLU()]
+    flat = nn.Linear(64 * (resolution // 16) ** 2, 64)
+    return nn.Sequential(*layers, nn.Flatten(), flat, nn.SiLU(), nn.Linear(64, 1))
 
 
 def _is_weight(value: Tensor) -> bool:
