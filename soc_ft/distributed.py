@@ -32,6 +32,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Add up the gradients of all ranks in place."""
     if _active():
         for parameter in parameters:
+            assert parameter.grad is not None
             torch.distributed.all_reduce(parameter.grad)
 
 

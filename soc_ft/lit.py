@@ -247,7 +247,9 @@ class RewardFineTuning(LightningModule):
         return stats | self.method.finish_step(losses)
 
     def _log_step(self, stats: dict[str, float]) -> None:
-        shown = {name: stats[name] for name in ("reward", "control_cost") if name in stats}
+        shown: dict[str, Any] = {
+            name: stats[name] for name in ("reward", "control_cost") if name in stats
+        }
         self.log_dict(shown, prog_bar=True, logger=False)
         counted = self.model.counter.snapshot()
         self.model.counter.reset()

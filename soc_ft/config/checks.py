@@ -48,10 +48,9 @@ def parse(config: DictConfig) -> Run:
         ConfigError: names the first offending key.
     """
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    assert isinstance(plain, dict)
     method = plain.get("method")
     if isinstance(method, dict) and method.get("_target_") in METHODS:
         _validated(METHODS[method["_target_"]], method, prefix=("method",))

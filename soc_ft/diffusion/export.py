@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Literal
 
+import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from peft.utils import get_peft_model_state_dict
 
@@ -66,7 +67,12 @@ def _save_folder(model: DiffusionModel, folder: str | Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    # safetensors holds contiguous tensors only; the model computes in another layout.
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.contiguous_format)
     pipeline.save_pretrained(folder)
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.channels_last)
     # Stable Diffusion's layout has these two as well, which older readers need.
     model.tokenizer.backend_tokenizer.model.save(str(Path(folder) / "tokenizer"))
 

@@ -73,6 +73,8 @@ class DiffusionModel(nn.Module):
         for parameter in self.parameters():
             dtype = torch.float32 if parameter.requires_grad else frozen_dtype
             parameter.data = parameter.data.to(dtype)
+        # The layout that convolutions are fastest in, on CPUs and on tensor cores.
+        self.to(memory_format=torch.channels_last)
         if gradient_checkpointing:
             self.networks.enable_gradient_checkpointing()
             self.vae.enable_gradient_checkpointing()
