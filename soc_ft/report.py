@@ -13,13 +13,19 @@ from omegaconf import OmegaConf
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.statistics import Estimate, mean_and_error
 
+OF_A_SETTING = ("gain", "control_cost", "objective")
+"""Metrics that say nothing of the base model alone."""
+
+UNTOLD = ("seed=", "run_dir=", "trainer.threads=", "tracking=", "export=", "experiment=")
+"""Overrides that are the same for a whole comparison, or do not change a result."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
     """One run of a comparison.
 
     Attributes:
-        settings: its overrides without the seed, as typed.
+        settings: the overrides that distinguish it, as typed.
         seed: of the run.
         before, after: first and last validation.
         seconds: spent in optimizer steps.
@@ -48,7 +54,7 @@ def _read(path: Path) -> FinishedRun:
     results = {int(step): v for step, v in json.loads((path / "results.json").read_text()).items()}
     config = OmegaConf.load(path / "config.yaml")
     overrides = [str(override) for override in OmegaConf.load(path / "overrides.yaml")]
-    told = [o for o in overrides if not o.startswith(("seed=", "run_dir=", "trainer.threads="))]
+    told = [o for o in overrides if not o.startswith(UNTOLD)]
     seconds = 0.0
     for line in (path / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)["metrics"]
@@ -67,7 +73,10 @@ def table(runs: list[FinishedRun]) -> str:
     rows = [["", *(name.replace("_", " ") for name in names), "seconds", "seeds"]]
     rows.append(["---"] * len(rows[0]))
     seeds = {run.seed: run for run in runs}
-    base = [_over_seeds([run.before[name] for run in seeds.values()]) for name in names]
+    base = [
+        "" if name in OF_A_SETTING else _over_seeds([run.before[name] for run in seeds.values()])
+        for name in names
+    ]
     rows.append(["base model", *base, "", str(len(seeds))])
     for settings, group in groups.items():
         cells = [_over_seeds([run.after[name] for run in group]) for name in names]

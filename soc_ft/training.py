@@ -153,8 +153,9 @@ def _start_logging(
         config.tracking.run_name = " ".join(overrides) or run.name
     logger = RunLogger(folder, instantiate(config.tracking))
     _write_configuration(folder, plain, overrides)
-    tags = provenance() | {"overrides": " ".join(overrides), "run_dir": str(folder)}
-    logger.start(flatten(plain), tags, resumed=resume)
+    tags = provenance() | {"overrides": " ".join(overrides)}
+    params = flatten(plain) | {"run_dir": str(folder)}
+    logger.start(params, tags, resumed=resume)
     logger.log_artifact(folder / "config.yaml")
     return logger
 

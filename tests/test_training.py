@@ -56,15 +56,16 @@ def test_the_reward_of_held_out_prompts_rises(tiny_run: TinyRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "step"),
     [
-        (),
-        ("buffer=replay", "buffer.batches=2", "buffer.passes=2"),
-        ("finetune=lora",),
+        ((), 1),
+        ((), 2),
+        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 1),
+        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 3),
+        (("finetune=lora",), 3),
     ],
-    ids=["on-policy", "replay", "lora"],
+    ids=["first step", "validated step", "first pass", "second pass", "lora"],
 )
-@pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_crashed_run_ends_like_an_undisturbed_one(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
 ) -> None:

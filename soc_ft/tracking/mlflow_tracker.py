@@ -105,7 +105,10 @@ class MLflowTracker:
             done = self._changed.wait_for(lambda: self._delivered >= request, timeout)
             self._flushing = False
         if done:
-            return f"MLflow: everything is delivered to {display_uri(self.uri)}"
+            shown = display_uri(self.uri)
+            local = shown.startswith("sqlite:")
+            browse = f"; to browse it: mlflow ui --backend-store-uri {shown}" if local else ""
+            return f"MLflow: everything is delivered to {shown}{browse}"
         cause = self._problem or f"not done within {timeout:g} s"
         return (
             f"MLflow: {backlog(self._run_dir)} are not delivered ({cause}); to deliver them: "
