@@ -44,6 +44,29 @@ def pairwise_accuracy(scorer: ShapesScorer, ballots: int, seed: int) -> dict[str
     }
 
 
+def truth_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
+    """Share of pictures that beat one with a single wrong attribute, for full captions."""
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng((seed, 15))
+    shares = {}
+    for attribute, values in shapes.ATTRIBUTES.items():
+        right, wrong, prompts = [], [], []
+        for _ in range(count):
+            scene = shapes.sample_scene(rng)
+            prompts.append(shapes.caption(scene, rng, size_share=1.0, position_share=1.0))
+            words = {name: getattr(scene, name) for name in shapes.ATTRIBUTES}
+            taken = {words[attribute], words["color"], words["background"]}
+            other = str(rng.choice([value for value in values if value not in taken]))
+            right.append(shapes.sample_scene(rng, words))
+            wrong.append(shapes.sample_scene(rng, words | {attribute: other}))
+        better = scorer(torch.from_numpy(shapes.render(right)), prompts)
+        worse = scorer(torch.from_numpy(shapes.render(wrong)), prompts)
+        shares[f"right over wrong {attribute}"] = float((better > worse).float().mean())
+    return shares
+
+
 def damage_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
     """Share of clean pictures that beat themselves damaged, and of prompts that beat another's."""
     import torch
@@ -80,6 +103,7 @@ def main() -> None:
     print("| comparison | agreement |\n| --- | --- |")
     for shares in (
         pairwise_accuracy(scorer, arguments.ballots, arguments.seed),
+        truth_accuracy(scorer, arguments.pictures, arguments.seed),
         damage_accuracy(scorer, arguments.pictures, arguments.seed),
     ):
         for name, share in shares.items():
