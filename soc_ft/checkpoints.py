@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +35,46 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with _replacing(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint.
 
-class _replacing:
-    """Context of a temporary path whose file becomes ``path`` on success."""
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        with _naming(Path(path)):
+            return super().load_checkpoint(path, *args, **kwargs)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}")
 
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.temporary
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # torch, zipfile and pickle raise a dozen unrelated types
+        raise ConfigError(
+            f"{path}: is not a checkpoint that can be read ({_reason(error)})"
+        ) from error
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        try:
-            if error is None:
-                with open(self.temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(self.temporary, self.path)
-        except OSError as failure:
-            error = failure
-        if error is None:
-            return
-        self.temporary.unlink(missing_ok=True)
-        # torch reports a full disk as a RuntimeError of its own writer.
-        if isinstance(error, OSError | RuntimeError):
-            kept = f"; the previous {self.path.name} is intact" if self.path.exists() else ""
-            raise RunError(f"{self.path}: cannot be saved ({_reason(error)}){kept}") from error
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path whose file becomes ``path`` once it is on disk whole.
+
+    Raises:
+        RunError: it cannot be written; what was at ``path`` is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        kept = f"; the previous {path.name} is intact" if path.exists() else ""
+        raise RunError(f"{path}: cannot be saved ({_reason(error)}){kept}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
@@ -102,14 +117,10 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ConfigError: the file is not one of those, or damaged.
     """
-    try:
+    with _naming(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise ConfigError(
-            f"{path}: is not a checkpoint that can be read ({_reason(error)})"
-        ) from None
 
 
 class Checkpoints(Callback):

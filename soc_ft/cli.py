@@ -24,15 +24,20 @@ from soc_ft.paths import conf_dir
 Task = Callable[[DictConfig], Any]
 
 
-def run_command(task: Task, config_name: str) -> None:
+def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     """Compose ``config_name`` from the command line and call ``task`` with it.
+
+    ``folder`` below conf/ is where groups are looked for: a command with a key of a group's name,
+    such as ``prompts``, keeps its configuration apart from the groups.
 
     Errors meant for the user are printed as one line; the process then exits with 2 for a wrong
     configuration and with 1 for a run that failed. Anything else keeps its traceback.
     """
     # Hydra otherwise prints errors itself, over several lines, and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
+    main = hydra.main(
+        version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
+    )
     try:
         main(_exiting(task))()
     except (HydraException, OmegaConfBaseException) as error:

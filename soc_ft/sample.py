@@ -66,7 +66,7 @@ def _prompts(config: DictConfig, run_config: DictConfig) -> list[str]:
 
 def main() -> None:
     """Entry point of the command line."""
-    run_command(sample, "sample")
+    run_command(sample, "sample", "commands")
 
 
 if __name__ == "__main__":

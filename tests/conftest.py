@@ -48,9 +48,9 @@ TINY = (
 """Overrides of a run of a few seconds. ``reward.scale`` exists for rewards of the tests."""
 
 
-def composed(*overrides: str, config: str = "config") -> DictConfig:
+def composed(*overrides: str, config: str = "config", folder: str = ".") -> DictConfig:
     """The configuration of a command line."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir() / folder)):
         return compose(config, overrides=[_addable(override) for override in overrides])
 
 

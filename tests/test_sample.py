@@ -20,7 +20,9 @@ TinyRun = Callable[..., Path]
 def pictures(folder: Path, *overrides: str, prompts: tuple[str, ...] = ("a", "b")) -> torch.Tensor:
     from omegaconf import OmegaConf
 
-    config = composed(f"run={folder}", "samples_per_prompt=2", *overrides, config="sample")
+    config = composed(
+        f"run={folder}", "samples_per_prompt=2", *overrides, config="sample", folder="commands"
+    )
     run_config = OmegaConf.load(folder / "config.yaml")
     return sample_pictures(config, folder, run_config, prompts)  # type: ignore[arg-type]
 
@@ -44,7 +46,15 @@ def test_the_base_model_shares_the_noise(tiny_run: TinyRun) -> None:
 def test_the_command_writes_every_picture_and_an_overview(tiny_run: TinyRun) -> None:
     """Breaks when pictures are lost, or the overview does not show them all."""
     folder = tiny_run("trainer.steps=1")
-    sample(composed(f"run={folder}", "prompts=[one,two]", "samples_per_prompt=3", config="sample"))
+    sample(
+        composed(
+            f"run={folder}",
+            "prompts=[one,two]",
+            "samples_per_prompt=3",
+            config="sample",
+            folder="commands",
+        )
+    )
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert names == {f"{i:04d}-{j:02d}.png" for i in (0, 1) for j in range(3)} | {"overview.png"}
     assert Image.open(folder / "pictures" / "0000-00.png").size == (16, 16)
@@ -61,4 +71,4 @@ def test_no_prompts_are_refused(tiny_run: TinyRun) -> None:
     """Breaks when an empty list samples nothing without a word."""
     folder = tiny_run("trainer.steps=1")
     with pytest.raises(ConfigError, match="at least one prompt"):
-        sample(composed(f"run={folder}", "prompts=[]", config="sample"))
+        sample(composed(f"run={folder}", "prompts=[]", config="sample", folder="commands"))
