@@ -41,9 +41,14 @@ class ShapesAccuracy:
         self._names = list(ATTRIBUTES) if attribute is None else [attribute]
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] and their prompts: (B,) zeros and ones."""
+        """Pictures (B, 3, H, W) in [0, 1], resized if needed, and prompts: (B,) zeros and ones."""
         import torch
 
+        size = self._classifier.settings["resolution"]
+        if images.shape[-2:] != (size, size):
+            images = torch.nn.functional.interpolate(
+                images, (size, size), mode="bicubic", antialias=True
+            )
         predicted = self._classifier.predict(images)
         columns = {name: column for column, name in enumerate(ATTRIBUTES)}
         right = [
