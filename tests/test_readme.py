@@ -21,8 +21,6 @@ SMALL = (
     "method.regression_steps=2",
     "validation.every=2",
     "validation.prompts=2",
-    "validation.embedding=null",
-    "validation.metrics={}",
     "trainer.accelerator=cpu",
 )
 

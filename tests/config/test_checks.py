@@ -56,7 +56,10 @@ def test_wrong_values_are_named(overrides: list[str], words: list[str]) -> None:
 
 def test_a_reward_without_gradient_is_refused_for_a_method_that_needs_it() -> None:
     """Breaks when the refusal waits for the first backward pass."""
-    line = refused("reward=jpeg_compressibility", "~reward.scale")
+    config = composed("prompts=shapes", "model.path=random:tiny", "reward=jpeg_compressibility")
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    line = str(caught.value)
     assert "jpeg_compressibility" in line
     assert "AdjointMatching" in line
 
