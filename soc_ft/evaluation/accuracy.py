@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soc_ft.data.shapes import ATTRIBUTES
+from soc_ft.data.shapes import ATTRIBUTES, RESOLUTION
 
 if TYPE_CHECKING:
     import torch
@@ -44,11 +44,9 @@ class ShapesAccuracy:
         """Pictures (B, 3, H, W) in [0, 1], resized if needed, and prompts: (B,) zeros and ones."""
         import torch
 
-        size = self._classifier.settings["resolution"]
-        if images.shape[-2:] != (size, size):
-            images = torch.nn.functional.interpolate(
-                images, (size, size), mode="bicubic", antialias=True
-            )
+        size = (RESOLUTION, RESOLUTION)
+        if images.shape[-2:] != size:
+            images = torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
         predicted = self._classifier.predict(images)
         columns = {name: column for column, name in enumerate(ATTRIBUTES)}
         right = [
