@@ -126,6 +126,8 @@ class RewardFineTuning(LightningModule):
         with self.problem.clock.phase("regression"), self._no_automatic_sync():
             for part in chunks(len(rows), self.run.trainer.micro_batch):
                 terms, kept = self._finite_loss(tensors, pass_index, rows[part], slots[part])
+                if not kept.any():
+                    continue
                 counted = torch.where(self.method.keep(terms.loss), terms.loss, 0.0)
                 self.manual_backward((counted * weights[part][kept]).sum() / pairs)
                 measured.append(PairLoss(terms.loss.detach(), terms.stats))
@@ -139,7 +141,7 @@ class RewardFineTuning(LightningModule):
         """Losses of the pairs whose loss is finite, and which of the pairs those are."""
         terms = self.method.loss(self.problem, tensors, pass_index, rows, slots)
         kept = terms.loss.detach().isfinite()
-        if not kept.all():
+        if kept.any() and not kept.all():
             # Masking would not do: zero times an infinite derivative is not a number.
             terms = self.method.loss(self.problem, tensors, pass_index, rows[kept], slots[kept])
         return terms, kept

@@ -170,6 +170,20 @@ def test_too_many_broken_samples_stop_the_run(tiny_run: TinyRun) -> None:
         tiny_run("reward._target_=tests.scorers.BrokenFor", "+reward.word=house")
 
 
+def test_losses_that_are_all_infinite_stop_the_run(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when a batch without a finite loss ends in a crash of the network instead."""
+    from soc_ft.methods import adjoint_matching
+
+    exact = adjoint_matching.adjoint_matching_loss
+    monkeypatch.setattr(
+        adjoint_matching, "adjoint_matching_loss", lambda *args: exact(*args) * math.inf
+    )
+    with pytest.raises(RunError, match="optimizer step 0: 100%"):
+        tiny_run()
+
+
 def evaluations(folder: Path) -> tuple[float, float]:
     """Forward and backward network evaluations of the first optimizer step."""
     first = next(m for _, m in curve(folder) if "train/evaluations_forward" in m)
