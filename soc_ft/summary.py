@@ -29,7 +29,7 @@ def summarise(validator: Validator, run: Run, folder: Path, exported: Path | Non
         f"  reward gain     {_estimate(after, 'gain'):>18}  (paired: same prompts, same noise)",
         "",
         f"  pictures    {shown(folder / 'samples' / f'step-{last:06d}.png')}",
-        f"  curves      {shown(folder / 'metrics.jsonl')}",
+        f"  curves      {shown(folder / 'curves.png')}",
     ]
     if exported is not None:
         lines.append(f"  model       {shown(exported)}")

@@ -24,6 +24,7 @@ from soc_ft.data.prompts import load_prompts
 from soc_ft.diffusion.export import export_pipeline
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.errors import RunError
+from soc_ft.evaluation.plots import plot_training
 from soc_ft.files import replace_file
 from soc_ft.lit import RewardFineTuning
 from soc_ft.progress import Progress
@@ -173,6 +174,9 @@ def _finish(module: RewardFineTuning, run: Run, folder: Path, trainer: Trainer) 
     exported = _export(module.model, folder / "model") if run.export else None
     results = module.validator.results
     replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
+    logger: Any = module.logger
+    plot_training(logger.journal.read(), folder / "curves.png", run.name)
+    logger.log_artifact(folder / "curves.png")
     print(summarise(module.validator, run, folder, exported))
 
 

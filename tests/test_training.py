@@ -50,6 +50,7 @@ def test_the_reward_of_held_out_prompts_rises(tiny_run: TinyRun) -> None:
     folder = tiny_run("trainer.steps=8", "validation.every=8")
     results = json.loads((folder / "results.json").read_text())
     last = results["8"]
+    assert (folder / "curves.png").is_file()
     assert last["gain"] > 4 * last["gain_error"] > 0
     assert last["objective"] > results["0"]["objective"]
     assert last["control_cost"] > 0
