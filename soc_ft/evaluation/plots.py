@@ -106,7 +106,7 @@ def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
         mean = _moving_mean(values)
         marker = "o" if len(steps) == 1 else ""  # a line through one point is invisible
         axes.plot(steps, values, color=TRAIN_COLOUR, linewidth=1, alpha=0.3)
-        axes.plot(steps, mean, marker, ls="-", c=TRAIN_COLOUR, linewidth=1.6, label="training")
+        axes.plot(steps, mean, f"-{marker}", c=TRAIN_COLOUR, linewidth=1.6, label="training")
     steps, values = curve(records, f"val/{name}")
     if len(steps):
         _, errors = curve(records, f"val/{name}_error")
