@@ -1,9 +1,13 @@
-"""``python -m soc_ft.report FOLDER``: the runs below a folder side by side, as a Markdown table."""
+"""``python -m soc_ft.report FOLDER``: the runs below a folder side by side, as a Markdown table.
+
+With ``--output FOLDER`` the table and a plot of the reward are written there.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +43,20 @@ class FinishedRun:
 
 
 def read_runs(folder: Path) -> list[FinishedRun]:
-    """The finished runs below ``folder``, in the order of their paths.
+    """The finished runs below ``folder``, in the order of their paths, job 10 after job 9.
 
     Raises:
         ConfigError: there is none.
     """
-    paths = sorted(path.parent for path in folder.rglob("results.json"))
+    paths = sorted((path.parent for path in folder.rglob("results.json")), key=_numbers_by_value)
     if not paths:
         raise ConfigError(f"{folder}: holds no finished run (a folder with results.json)")
     return [_read(path) for path in paths]
+
+
+def _numbers_by_value(path: Path) -> list[tuple[str, float]]:
+    parts = re.findall(r"([^0-9]*)([0-9]+(?:\.[0-9]+)?)?", str(path))
+    return [(text, float(number or -1.0)) for text, number in parts]
 
 
 def _read(path: Path) -> FinishedRun:
@@ -66,9 +75,6 @@ def _read(path: Path) -> FinishedRun:
 
 def table(runs: list[FinishedRun]) -> str:
     """A row for the base model and one for each setting: means over seeds with standard errors."""
-    groups: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        groups.setdefault(run.settings, []).append(run)
     names = [name for name in runs[0].after if f"{name}_error" in runs[0].after]
     rows = [["", *(name.replace("_", " ") for name in names), "seconds", "seeds"]]
     rows.append(["---"] * len(rows[0]))
@@ -78,11 +84,30 @@ def table(runs: list[FinishedRun]) -> str:
         for name in names
     ]
     rows.append(["base model", *base, "", str(len(seeds))])
-    for settings, group in groups.items():
+    for settings, group in _by_setting(runs).items():
         cells = [_over_seeds([run.after[name] for run in group]) for name in names]
         seconds = _over_seeds([run.seconds for run in group], "{:.0f}")
         rows.append([settings, *cells, seconds, str(len(group))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def plot_reward(runs: list[FinishedRun], path: Path) -> None:
+    """Reward of each setting after training, with the base model as a line, as a PNG."""
+    from soc_ft.evaluation.plots import plot_bars
+
+    rewards = {
+        settings or "defaults": mean_and_error([run.after["reward"] for run in group])
+        for settings, group in _by_setting(runs).items()
+    }
+    base = mean_and_error([run.before["reward"] for run in runs]).mean
+    plot_bars(rewards, path, "reward", reference=base)
+
+
+def _by_setting(runs: list[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.settings, []).append(run)
+    return groups
 
 
 def _over_seeds(values: list[float], form: str = "{:.3f}") -> str:
@@ -93,12 +118,22 @@ def _over_seeds(values: list[float], form: str = "{:.3f}") -> str:
 
 def main() -> None:
     """Entry point of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m soc_ft.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m soc_ft.report",
+        description="The runs below a folder side by side, as a Markdown table.",
+    )
     parser.add_argument("folder", type=Path, help="folder of a sweep or of several runs")
+    parser.add_argument("--output", type=Path, help="folder for table.md and reward.png")
+    arguments = parser.parse_args()
     try:
-        print(table(read_runs(parser.parse_args().folder)))
+        runs = read_runs(arguments.folder)
     except ConfigError as error:
         sys.exit(f"soc_ft: error: {error}")
+    print(table(runs))
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "table.md").write_text(table(runs) + "\n")
+        plot_reward(runs, arguments.output / "reward.png")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,14 @@ def test_seeds_of_a_setting_share_a_row(tiny_run: TinyRun, tmp_path: Path) -> No
     assert "±" not in lines[4]
 
 
+def test_jobs_keep_the_order_of_their_numbers(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when job 10 comes before job 2, which puts a sweep over lambda out of order."""
+    for job, strength in (("2", "3"), ("10", "100"), ("10.5", "200")):
+        tiny_run("trainer.steps=1", f"lambda={strength}", folder=f"sweep/{job}")
+    rows = table(read_runs(tmp_path / "sweep")).splitlines()[3:]
+    assert [row.split(" |")[0].split("lambda=")[1] for row in rows] == ["3", "100", "200"]
+
+
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     """Breaks when an empty folder gives an empty table."""
     with pytest.raises(ConfigError, match=str(tmp_path)):

@@ -51,14 +51,13 @@ def truth_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, flo
 
     rng = np.random.default_rng((seed, 15))
     shares = {}
-    for attribute, values in shapes.ATTRIBUTES.items():
+    for attribute in shapes.ATTRIBUTES:
         right, wrong, prompts = [], [], []
         for _ in range(count):
             scene = shapes.sample_scene(rng)
             prompts.append(shapes.caption(scene, rng, size_share=1.0, position_share=1.0))
-            words = {name: getattr(scene, name) for name in shapes.ATTRIBUTES}
-            taken = {words[attribute], words["color"], words["background"]}
-            other = str(rng.choice([value for value in values if value not in taken]))
+            words = shapes.words_of(scene)
+            other = str(rng.choice(shapes.alternatives(words, attribute)))
             right.append(shapes.sample_scene(rng, words))
             wrong.append(shapes.sample_scene(rng, words | {attribute: other}))
         better = scorer(torch.from_numpy(shapes.render(right)), prompts)

@@ -13,18 +13,22 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from soc_ft.errors import ConfigError
 
+STEM_STRIDE = 4
+
 
 class ShapesScorer(nn.Module):
-    """Score = weighted cosine of picture and text + quality of the picture alone.
+    """Score = weighted cosine of picture and text + quality of the picture.
 
-    The quality comes from a convolutional branch: blur and ragged outlines are local, and patch
-    embeddings are slow to see them.
+    The vision tower sees the picture through a convolutional stem: outlines are local, and patches
+    of raw pixels are slow to tell shapes apart (Xiao et al. 2021, "Early convolutions help
+    transformers see better"). The quality comes from convolutions of its own; the prompt enters it
+    because size and place are matters of taste only where the prompt leaves them open.
 
     Both terms are linear at the output, so the score does not saturate. The raw score is
     standardised by ``mean`` and ``std``, which were measured on samples of the base model.
 
     Args:
-        config: architecture of the CLIP model; its vision tower sets the input resolution.
+        config: architecture of the CLIP model, whose vision tower takes the stem's features.
         tokenizer: of the text tower.
         mean, std: of the raw score over base-model samples.
     """
@@ -34,15 +38,17 @@ class ShapesScorer(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = CLIPModel(config)
-        self.quality = _quality_branch(self.resolution)
+        channels, side = config.vision_config.num_channels, config.vision_config.image_size
+        self.stem = nn.Sequential(*_halve(3, channels // 2), *_halve(channels // 2, channels))
+        self.quality = _Quality(STEM_STRIDE * side, config.projection_dim)
         self.agreement = nn.Parameter(torch.tensor(4.0))
         self.tokenizer = tokenizer
         self.mean, self.std = mean, std
 
     @property
     def resolution(self) -> int:
-        """Height and width of the pictures that the vision tower takes."""
-        return int(self.clip.config.vision_config.image_size)
+        """Height and width of the pictures that the stem takes."""
+        return STEM_STRIDE * int(self.clip.config.vision_config.image_size)
 
     def embed_text(self, prompts: list[str]) -> Tensor:
         """(B, D) L2-normalised embeddings of prompts."""
@@ -57,8 +63,9 @@ class ShapesScorer(nn.Module):
     def raw_score(self, images: Tensor, prompts: list[str]) -> Tensor:
         """(B,) scores before standardisation."""
         pixels = self._pixels(images)
-        cosine = (self._embed_pixels(pixels) * self.embed_text(prompts)).sum(dim=-1)
-        return self.agreement * cosine + self.quality(pixels).squeeze(-1)
+        text = self.embed_text(prompts)
+        cosine = (self._embed_pixels(pixels) * text).sum(dim=-1)
+        return self.agreement * cosine + self.quality(pixels, text)
 
     def forward(self, images: Tensor, prompts: list[str]) -> Tensor:
         """(B,) scores with mean 0 and standard deviation 1 over base-model samples."""
@@ -96,7 +103,7 @@ class ShapesScorer(nn.Module):
         return scorer.eval().requires_grad_(False)
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
-        pooled = self.clip.vision_model(pixel_values=pixels).pooler_output
+        pooled = self.clip.vision_model(pixel_values=self.stem(pixels)).pooler_output
         return F.normalize(self.clip.visual_projection(pooled), dim=-1)
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -109,13 +116,29 @@ class ShapesScorer(nn.Module):
         return 2.0 * images - 1.0
 
 
-def _quality_branch(resolution: int) -> nn.Sequential:
-    """Four stride-2 convolutions, then a score that may depend on where things are."""
-    layers: list[nn.Module] = []
-    for width, wider in ((3, 16), (16, 32), (32, 64), (64, 64)):
-        layers += [nn.Conv2d(width, wider, 3, 2, 1), nn.GroupNorm(8, wider), nn.SiLU()]
-    flat = nn.Linear(64 * (resolution // 16) ** 2, 64)
-    return nn.Sequential(*layers, nn.Flatten(), flat, nn.SiLU(), nn.Linear(64, 1))
+class _Quality(nn.Module):
+    """Quality (B,) of pictures (B, 3, R, R) in [-1, 1] for L2-normalised text embeddings (B, D)."""
+
+    def __init__(self, resolution: int, text_features: int) -> None:
+        super().__init__()
+        widths = ((3, 16), (16, 32), (32, 64), (64, 64))
+        layers = [layer for width, wider in widths for layer in _halve(width, wider)]
+        # Not pooled: the score may depend on where things are.
+        flat = nn.Linear(64 * (resolution // 16) ** 2, 64)
+        self.picture = nn.Sequential(*layers, nn.Flatten(), flat)
+        self.text = nn.Linear(text_features, 64)
+        self.text_scale = text_features**0.5
+        self.score = nn.Sequential(nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+
+    def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
+        features: Tensor = self.picture(pixels) + self.text(self.text_scale * text)
+        scores: Tensor = self.score(features).squeeze(-1)
+        return scores
+
+
+def _halve(width: int, wider: int) -> tuple[nn.Module, ...]:
+    """A convolution that halves height and width."""
+    return nn.Conv2d(width, wider, 3, 2, 1), nn.GroupNorm(8, wider), nn.SiLU()
 
 
 def _is_weight(value: Tensor) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -162,6 +162,34 @@ def caption(
         b=_article(scene.background),
         background=scene.background,
     )
+
+
+def fragment(scene: Scene, attribute: str) -> str:
+    """The part of a caption that stands for one attribute, such as ``on the left``."""
+    word: str = getattr(scene, attribute)
+    if attribute == "position":
+        return _POSITION_PHRASE[word]
+    if attribute == "background":
+        return f"on {_article(word)} {word} background"
+    return word
+
+
+def alternatives(words: Mapping[str, str], attribute: str) -> list[str]:
+    """Other values of an attribute; colour and background never become equal."""
+    colors = ("color", "background")
+    taken = {words[name] for name in (colors if attribute in colors else (attribute,))}
+    return [value for value in ATTRIBUTES[attribute] if value not in taken]
+
+
+def altered(scene: Scene, attribute: str, rng: np.random.Generator) -> Scene:
+    """The scene with another word for one attribute; for captions, as radius and place stay."""
+    other = rng.choice(alternatives(words_of(scene), attribute))
+    return replace(scene, **{attribute: str(other)})  # type: ignore[arg-type]
+
+
+def words_of(scene: Scene) -> dict[str, str]:
+    """The words that describe a scene, keyed by attribute."""
+    return {name: getattr(scene, name) for name in ATTRIBUTES}
 
 
 def labels(scene: Scene) -> list[int]:

@@ -26,6 +26,7 @@ TINY = (
     "classifier.reconstructed=2",
     "contrastive.hidden=16",
     "contrastive.layers=1",
+    "contrastive.stem_channels=16",
     "contrastive.batch_size=4",
     "preferences.prompts=2",
     "preferences.candidates=3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from soc_ft.assets.classifier import ShapesClassifier
 from soc_ft.assets.scorer import ShapesScorer
 from soc_ft.assets.training.__main__ import run
-from soc_ft.assets.training.contrastive import is_true
+from soc_ft.assets.training.contrastive import draw_texts, is_true
+from soc_ft.assets.training.diffusion import loss_weights, noise_scheduler
 from soc_ft.assets.training.loop import LoopConfig, train
 from soc_ft.assets.training.preferences import scene_utility
 from soc_ft.data import shapes
@@ -108,6 +110,30 @@ def test_a_claim_left_open_is_true_of_every_picture() -> None:
     truth = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 1, 3, 4]])
     claims = torch.tensor([[0, 1, -1, -1, 4], [0, 1, 2, -1, 4], [1, 1, -1, -1, 4]])
     assert is_true(claims, truth).tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_the_near_miss_is_the_caption_with_one_false_word() -> None:
+    """Breaks if a negative is true of its picture, or if it differs in more than one word."""
+    rng = np.random.default_rng(3)
+    scenes = [shapes.sample_scene(rng) for _ in range(50)]
+    texts, claims = draw_texts(scenes, rng)
+    truth = torch.tensor([shapes.labels(scene) for scene in scenes])
+    holds = is_true(torch.tensor(claims), truth)
+    for row in range(len(scenes)):
+        caption, wrong, _ = claims[3 * row : 3 * row + 3]
+        assert holds[row, 3 * row : 3 * row + 3].tolist() == [True, False, True]
+        assert sum(a != b for a, b in zip(caption, wrong, strict=True)) == 1
+        assert texts[3 * row] != texts[3 * row + 1]
+
+
+def test_loss_weights_bound_the_error_of_the_clean_latents(tiny_config: DictConfig) -> None:
+    """Breaks if the noisiest or the cleanest timesteps take over, or drop out of, the loss."""
+    scheduler = noise_scheduler(tiny_config)
+    signal = scheduler.alphas_cumprod
+    on_clean = loss_weights(scheduler, 0.3, 5.0) * signal / (1.0 - signal)
+    torch.testing.assert_close(on_clean[0], torch.tensor(5.0))
+    torch.testing.assert_close(on_clean[-1], torch.tensor(0.3))
+    assert (on_clean.diff() <= 1e-6).all()
 
 
 def test_utility_prefers_truth_then_composition(tiny_config: DictConfig) -> None:

@@ -86,6 +86,18 @@ def test_caption_mentions_agree_with_the_scene() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("attribute", shapes.ATTRIBUTES)
+def test_an_altered_scene_differs_in_one_word_and_stays_visible(attribute: str) -> None:
+    """Breaks if a wrong caption is right after all, or asks for a shape that nobody can see."""
+    rng = np.random.default_rng(8)
+    for _ in range(40):
+        scene = shapes.sample_scene(rng)
+        other = shapes.altered(scene, attribute, rng)
+        before, after = shapes.words_of(scene), shapes.words_of(other)
+        assert [name for name in before if before[name] != after[name]] == [attribute]
+        assert other.color != other.background
+
+
 def test_given_attributes_are_kept_and_the_shape_stays_visible() -> None:
     """Breaks if a requested attribute is resampled, or a shape takes its background's colour."""
     rng = np.random.default_rng(0)

@@ -44,6 +44,23 @@ def test_matching_prompts_score_higher_than_mismatching_ones(reward: ShapesRewar
     assert (matching > mismatching).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("attribute", shapes.ATTRIBUTES)
+def test_one_wrong_attribute_lowers_the_score(reward: ShapesReward, attribute: str) -> None:
+    """Breaks if the reward is blind to an attribute that the prompt mentions."""
+    rng = np.random.default_rng(7)
+    right, wrong, prompts = [], [], []
+    for _ in range(96):
+        scene = shapes.sample_scene(rng)
+        prompts.append(shapes.caption(scene, rng, size_share=1.0, position_share=1.0))
+        words = shapes.words_of(scene)
+        other = str(rng.choice(shapes.alternatives(words, attribute)))
+        right.append(shapes.sample_scene(rng, words))
+        wrong.append(shapes.sample_scene(rng, words | {attribute: other}))
+    matching = reward(torch.from_numpy(shapes.render(right)), prompts)
+    mismatching = reward(torch.from_numpy(shapes.render(wrong)), prompts)
+    assert (matching > mismatching).float().mean() > 0.75
+
+
 @pytest.mark.parametrize("damage", ["deform", "roughen", "add_noise", "blur"])
 def test_damage_lowers_the_score(reward: ShapesReward, damage: str) -> None:
     """Breaks if the reward stops seeing how well a picture is drawn."""
@@ -53,20 +70,33 @@ def test_damage_lowers_the_score(reward: ShapesReward, damage: str) -> None:
     assert (reward(images, prompts) > reward(damaged, prompts)).float().mean() > 0.85
 
 
-def test_low_contrast_and_small_size_lower_the_score(reward: ShapesReward) -> None:
-    """Breaks if composition and contrast, which fine-tuning can improve, do not count."""
+def test_low_contrast_lowers_the_score(reward: ShapesReward) -> None:
+    """Breaks if contrast, which fine-tuning can improve, does not count."""
     images, prompts = _pictures(64, 2)
     mean = images.flatten(2).median(dim=2).values[..., None, None]
     washed_out = mean + 0.4 * (images - mean)
     assert (reward(images, prompts) > reward(washed_out, prompts)).float().mean() > 0.85
-    prompt = ["a red circle on a white background"]
-    by_size = []
-    for size in ("small", "large"):
-        wanted = {"shape": "circle", "color": "red", "background": "white", "position": "center"}
-        rng = np.random.default_rng(0)
-        scene = shapes.sample_scene(rng, wanted | {"size": size}, contrast=(1.0, 1.0))
-        by_size.append(float(reward(torch.from_numpy(shapes.render([scene])), prompt)))
-    assert by_size[0] < by_size[1]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"), [({"size": "large"}, {"size": "small"}), ({"position": "center"}, {})]
+)
+def test_composition_counts_where_the_prompt_leaves_it_open(
+    reward: ShapesReward, better: dict[str, str], worse: dict[str, str]
+) -> None:
+    """Breaks if nothing is to be gained by taking away choices that the prompt leaves open."""
+    rng = np.random.default_rng(0)
+    liked, disliked, prompts = [], [], []
+    for _ in range(96):
+        scene = shapes.sample_scene(rng, contrast=(1.0, 1.0))
+        open_to = {name: getattr(scene, name) for name in ("shape", "color", "background")}
+        prompts.append(shapes.caption(scene, rng, size_share=0.0, position_share=0.0))
+        liked.append(shapes.sample_scene(rng, open_to | better, contrast=(1.0, 1.0)))
+        disliked.append(shapes.sample_scene(rng, open_to | worse, contrast=(1.0, 1.0)))
+    gains = reward(torch.from_numpy(shapes.render(liked)), prompts) - reward(
+        torch.from_numpy(shapes.render(disliked)), prompts
+    )
+    assert gains.mean() > 3.0 * gains.std() / len(gains) ** 0.5
 
 
 def test_gradient_reaches_every_image_and_raises_the_score(reward: ShapesReward) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from soc_ft.assets.scorer import ShapesScorer
+from soc_ft.assets.scorer import STEM_STRIDE, ShapesScorer
 from soc_ft.assets.training import corruption
 from soc_ft.assets.training.loop import LoopConfig, train
 from soc_ft.assets.training.text import text_config, tokenizer_of
@@ -28,18 +29,18 @@ def train_contrastive(config: DictConfig, output_dir: Path) -> ShapesScorer:
     scorer = build_scorer(config, output_dir)
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        seed = (config.seed, 5, step)
-        pictures, captions, scenes = shapes.sample(stage.batch_size, seed, contrast=(0.5, 1.0))
-        images = _augment(torch.from_numpy(pictures), step)
-        cosines = scorer.embed_images(images) @ scorer.embed_text(captions).T
+        rng = np.random.default_rng((config.seed, 5, step))
+        scenes = [shapes.sample_scene(rng, contrast=(0.5, 1.0)) for _ in range(stage.batch_size)]
+        images = _augment(torch.from_numpy(shapes.render(scenes)), step)
+        texts, claims = draw_texts(scenes, rng)
+        cosines = scorer.embed_images(images) @ scorer.embed_text(texts).T
         logits = scorer.clip.logit_scale.exp().clamp(max=50.0) * cosines
         truth = torch.tensor([shapes.labels(s) for s in scenes])
-        claims = torch.tensor(
-            [shapes.mentioned_labels(s, c) for s, c in zip(scenes, captions, strict=True)]
-        )
-        positive = is_true(claims, truth).float()
+        positive = is_true(torch.tensor(claims), truth).float()
+        described = positive.any(dim=0)
         loss = F.cross_entropy(logits, positive / positive.sum(1, keepdim=True))
-        loss = loss + F.cross_entropy(logits.T, (positive / positive.sum(0)).T)
+        of_text = (positive / positive.sum(0).clamp(min=1.0)).T[described]
+        loss = loss + F.cross_entropy(logits.T[described], of_text)
         hit = positive.gather(1, logits.argmax(1, keepdim=True)).mean()
         return 0.5 * loss, {"hit": float(hit)}
 
@@ -58,7 +59,8 @@ def build_scorer(config: DictConfig, output_dir: Path) -> ShapesScorer:
         "intermediate_size": 4 * stage.hidden,
         "num_hidden_layers": stage.layers,
         "num_attention_heads": stage.heads,
-        "image_size": shapes.RESOLUTION,
+        "num_channels": stage.stem_channels,
+        "image_size": shapes.RESOLUTION // STEM_STRIDE,
         "patch_size": stage.patch,
         "projection_dim": stage.projection,
     }
@@ -67,13 +69,48 @@ def build_scorer(config: DictConfig, output_dir: Path) -> ShapesScorer:
         vision_config=vision,
         projection_dim=stage.projection,
     )
-    return ShapesScorer(clip, tokenizer)
+    scorer = ShapesScorer(clip, tokenizer)
+    # As loud as the patches themselves, or words of place take far longer than all others.
+    nn.init.normal_(scorer.clip.vision_model.embeddings.position_embedding.weight, std=0.1)
+    return scorer
 
 
 def is_true(claims: Tensor, truth: Tensor) -> Tensor:
     """(N, M) whether claim m (M, 5; -1 claims nothing) is true of picture n (N, 5)."""
     agrees = (claims[None] == truth[:, None]) | (claims[None] < 0)
     return agrees.all(dim=-1)
+
+
+def draw_texts(
+    scenes: list[shapes.Scene], rng: np.random.Generator
+) -> tuple[list[str], list[list[int]]]:
+    """For each scene a caption, the same with one word wrong, and one attribute alone.
+
+    Between whole captions of a batch the colours decide nearly every comparison: the near miss and
+    the single attribute make the others count.
+
+    Returns:
+        3 N texts and what each of them claims (see ``shapes.mentioned_labels``).
+    """
+    texts, claims = [], []
+    for scene in scenes:
+        phrasing = int(rng.integers(2**32))
+        named = shapes.claimed_words(_describe(scene, phrasing)[1])
+        wrong = shapes.altered(scene, str(rng.choice(list(named))), rng)
+        for told in (scene, wrong):
+            text, claimed = _describe(told, phrasing)
+            texts.append(text)
+            claims.append(claimed)
+        column = int(rng.integers(len(shapes.ATTRIBUTES)))
+        texts.append(shapes.fragment(scene, list(shapes.ATTRIBUTES)[column]))
+        claims.append([c if i == column else -1 for i, c in enumerate(shapes.labels(scene))])
+    return texts, claims
+
+
+def _describe(scene: shapes.Scene, phrasing: int) -> tuple[str, list[int]]:
+    """A caption, always the same for a scene and a phrasing, and what it claims."""
+    text = shapes.caption(scene, np.random.default_rng(phrasing))
+    return text, shapes.mentioned_labels(scene, text)
 
 
 def _augment(pictures: Tensor, step: int) -> Tensor:

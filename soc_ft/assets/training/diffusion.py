@@ -44,7 +44,7 @@ def train_diffusion(config: DictConfig, output_dir: Path) -> None:
     vae = AutoencoderKL.from_pretrained(output_dir / "vae").eval()
     data = _latent_dataset(config, vae, output_dir / "latents.pt")
     scheduler = noise_scheduler(config)
-    weights = _min_snr_weights(scheduler, stage.min_snr_gamma)
+    weights = loss_weights(scheduler, *stage.snr_range)
     denoiser = build_denoiser(config, output_dir)
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -124,11 +124,15 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator)
 
 
-def _min_snr_weights(scheduler: DDIMScheduler, gamma: float) -> Tensor:
-    """Loss weight of each timestep, min(SNR, gamma) / SNR (Hang et al. 2023, eq. 3)."""
+def loss_weights(scheduler: DDIMScheduler, least: float, most: float) -> Tensor:
+    """Loss weight of each timestep: errors of the clean latents count clamp(SNR, least, most).
+
+    The upper bound is min-SNR weighting (Hang et al. 2023, eq. 3). The lower one keeps the
+    noisiest steps in the loss: where the shape will stand is decided there.
+    """
     signal = scheduler.alphas_cumprod
     snr = signal / (1.0 - signal)
-    return snr.clamp(max=gamma) / snr
+    return snr.clamp(least, most) / snr
 
 
 @torch.no_grad()

@@ -54,10 +54,10 @@ def draw_ballot(config: DictConfig, seed: tuple[int, ...], vae: AutoencoderKL) -
         prompt = shapes.caption(wanted, rng)
         claims = shapes.mentioned_labels(wanted, prompt)
         prompts.append(prompt)
-        scene = _candidate(wanted, claims, stage, rng)
+        scene = _candidate(claims, stage, rng)
         for number in range(stage.candidates):
             if number > 0 and rng.random() >= stage.twin_share:
-                scene = _candidate(wanted, claims, stage, rng)
+                scene = _candidate(claims, stage, rng)
             candidates.append(scene)
             utilities.append(scene_utility(scene, claims, stage.penalty))
     images = torch.from_numpy(shapes.render(candidates))
@@ -86,16 +86,12 @@ def scene_utility(scene: shapes.Scene, claims: list[int], penalty: DictConfig) -
     return utility
 
 
-def _candidate(
-    wanted: shapes.Scene, claims: list[int], stage: DictConfig, rng: np.random.Generator
-) -> shapes.Scene:
+def _candidate(claims: list[int], stage: DictConfig, rng: np.random.Generator) -> shapes.Scene:
     """A scene that keeps what the prompt claims, apart from a few wrong attributes."""
     words = shapes.claimed_words(claims)
     wrong = rng.choice(len(stage.wrong_share), p=list(stage.wrong_share))
     for name in rng.permutation(sorted(words))[:wrong]:
-        taken = {getattr(wanted, name)}
-        taken |= {words["color"], words["background"]} if name in ("color", "background") else set()
-        words[name] = str(rng.choice([v for v in shapes.ATTRIBUTES[name] if v not in taken]))
+        words[name] = str(rng.choice(shapes.alternatives(words, name)))
     if rng.random() < stage.swap_share and wrong:
         words = _swapped(words)
     return shapes.sample_scene(rng, words, contrast=tuple(stage.contrast))

@@ -35,6 +35,9 @@ def train_reward(config: DictConfig, output_dir: Path) -> None:
     samples = base_samples(config, pipeline, output_dir / "base_samples.pt")
     vae = pipeline.vae.requires_grad_(False)
     scorer = train_contrastive(config, output_dir)
+    # Preferences are about quality for the most part: CLIP would unlearn the words.
+    scorer.clip.requires_grad_(False)
+    scorer.stem.requires_grad_(False)
     held_back = len(samples["prompts"]) // 2
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
