@@ -76,6 +76,22 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         scheduler={"prediction_type": "v_prediction"},
     ),
+    "sd15_narrow": Architecture(
+        unet={
+            "sample_size": 8,
+            "cross_attention_dim": 32,
+            "block_out_channels": (32, 64, 128, 128),
+        },
+        vae={**_SD_VAE, "block_out_channels": (32, 32, 64, 64), "sample_size": 64},
+        text_encoder={
+            "vocab_size": 514,
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 4,
+            "hidden_act": "quick_gelu",
+        },
+    ),
     "tiny": Architecture(
         unet={
             "sample_size": 8,
@@ -113,7 +129,8 @@ def random_pipeline(
 
     Args:
         architecture: a key of ``ARCHITECTURES`` ("sd15" and "sd21" have the exact configuration of
-            Stable Diffusion 1.5 and 2.1; "tiny" is for tests), or an ``Architecture``.
+            Stable Diffusion 1.5 and 2.1, "sd15_narrow" is 1.5 with fewer channels, "tiny" is for
+            tests), or an ``Architecture``.
         device: where the weights are made; "meta" makes none.
         seed: of the weights; the global generators are left as they were.
 

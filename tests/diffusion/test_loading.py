@@ -15,6 +15,7 @@ from soc_ft.diffusion.architectures import random_pipeline
 from soc_ft.diffusion.finetune import Full, LoRA
 from soc_ft.diffusion.loading import load_model, load_pipeline
 from soc_ft.errors import ConfigError
+from tests.diffusion.original_layout import original_layout
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -90,6 +91,20 @@ def test_single_file(tmp_path: Path) -> None:
         assert_same_weights(loaded, saved)
 
 
+@pytest.mark.slow
+def test_full_size_stable_diffusion_loads_from_every_place(tmp_path: Path) -> None:
+    """Breaks if a place works for small models only: names, shards or sizes of the real one."""
+    saved = random_pipeline("sd15").to(torch.float16)
+    folder, file = tmp_path / "folder", tmp_path / "model.safetensors"
+    saved.save_pretrained(folder, variant="fp16")
+    save_file(original_layout(saved), file)
+    places = ((folder, {"variant": "fp16"}), (file, {"single_file_config": str(folder)}))
+    for place, options in places:
+        loaded = load_pipeline(str(place), dtype=torch.float16, **options)
+        assert_same_weights(loaded, saved)
+        del loaded
+
+
 def test_unreadable_file(tmp_path: Path) -> None:
     """Breaks if a broken file ends in a traceback of diffusers."""
     file = tmp_path / "model.safetensors"
@@ -142,95 +157,3 @@ def test_unknown_options(option: Mapping[str, str]) -> None:
     """Breaks if a misspelt option is ignored."""
     with pytest.raises(ConfigError, match=f"model.{next(iter(option))}"):
         load_model("random:tiny", finetune=Full(), **option)
-
-
-def original_layout(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
-    """The weights of a tiny pipeline under the names of the original Stable Diffusion code."""
-    unet, vae, text = (getattr(pipeline, part).state_dict() for part in PARTS)
-    state = {f"model.diffusion_model.{unet_name(name)}": tensor for name, tensor in unet.items()}
-    for name, tensor in vae.items():
-        # The original decoder's attention is made of 1x1 convolutions.
-        linear = "attentions" in name and tensor.ndim == 2
-        tensor = tensor[:, :, None, None] if linear else tensor
-        state[f"first_stage_model.{vae_name(name)}"] = tensor
-    for name, tensor in text.items():
-        state[f"cond_stage_model.transformer.text_model.{name}"] = tensor
-    return {name: tensor.clone() for name, tensor in state.items()}
-
-
-def renamed(name: str, names: Mapping[str, str]) -> str:
-    for new, old in names.items():
-        name = name.replace(new, old)
-    return name
-
-
-RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-
-
-def unet_name(name: str) -> str:
-    """The original name of a weight of the tiny UNet: two levels of one layer."""
-    if ".resnets." in name:
-        name = renamed(name, RESNET)
-    return renamed(
-        name,
-        {
-            "time_embedding.linear_1": "time_embed.0",
-            "time_embedding.linear_2": "time_embed.2",
-            "conv_in": "input_blocks.0.0",
-            "conv_norm_out": "out.0",
-            "conv_out": "out.2",
-            "down_blocks.0.resnets.0": "input_blocks.1.0",
-            "down_blocks.0.attentions.0": "input_blocks.1.1",
-            "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
-            "down_blocks.1.resnets.0": "input_blocks.3.0",
-            "mid_block.resnets.0": "middle_block.0",
-            "mid_block.attentions.0": "middle_block.1",
-            "mid_block.resnets.1": "middle_block.2",
-            "up_blocks.0.resnets.0": "output_blocks.0.0",
-            "up_blocks.0.resnets.1": "output_blocks.1.0",
-            "up_blocks.0.upsamplers.0": "output_blocks.1.1",
-            "up_blocks.1.resnets.0": "output_blocks.2.0",
-            "up_blocks.1.attentions.0": "output_blocks.2.1",
-            "up_blocks.1.resnets.1": "output_blocks.3.0",
-            "up_blocks.1.attentions.1": "output_blocks.3.1",
-        },
-    )
-
-
-def vae_name(name: str) -> str:
-    """The original name of a weight of the tiny VAE: two levels."""
-    layers = 2 if name.startswith("decoder") else 1
-    blocks = {
-        f"down_blocks.{level}.resnets.{layer}": f"down.{level}.block.{layer}"
-        for level in range(2)
-        for layer in range(layers)
-    } | {
-        f"up_blocks.{level}.resnets.{layer}": f"up.{1 - level}.block.{layer}"
-        for level in range(2)
-        for layer in range(layers)
-    }
-    return renamed(
-        name,
-        {
-            **blocks,
-            "down_blocks.0.downsamplers.0": "down.0.downsample",
-            "up_blocks.0.upsamplers.0": "up.1.upsample",
-            "mid_block.resnets.0": "mid.block_1",
-            "mid_block.resnets.1": "mid.block_2",
-            "mid_block.attentions.0": "mid.attn_1",
-            "group_norm": "norm",
-            "to_q": "q",
-            "to_k": "k",
-            "to_v": "v",
-            "to_out.0": "proj_out",
-            "conv_norm_out": "norm_out",
-            "conv_shortcut": "nin_shortcut",
-        },
-    )
