@@ -57,8 +57,8 @@ class Aesthetic(NetworkReward):
             clip_weights=VIT_L_14,
         )
 
-    @staticmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> AestheticNetwork:
+    @classmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> AestheticNetwork:
         """The network."""
         import torch
 
@@ -67,6 +67,10 @@ class Aesthetic(NetworkReward):
 
         head = load_frozen(clip.AestheticHead, files["weights"], torch.float32)
         embedder = load_frozen(
-            clip.vit_l_14, files["clip_weights"], dtype, key_in_file=clip.key_in_file
+            clip.vit_l_14,
+            files["clip_weights"],
+            dtype,
+            layers=cls.layers,
+            key_in_file=clip.key_in_file,
         )
         return clip.AestheticNetwork(embedder, head)

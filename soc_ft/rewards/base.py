@@ -57,9 +57,7 @@ class ChecksArguments(Protocol):
 class Composite(Protocol):
     """A reward made of named parts, each of which is worth logging on its own."""
 
-    def part_scores(
-        self, images: torch.Tensor, prompts: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
+    def part_scores(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """(B,) scores by part; arguments as of the reward itself."""
         ...
 

@@ -45,13 +45,13 @@ class CLIPScore(NetworkReward):
         """CLIP."""
         return cls.described(arguments, weights=VIT_L_14)
 
-    @staticmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
+    @classmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
         """The network."""
         from soc_ft.rewards.networks import clip
         from soc_ft.rewards.networks.loading import load_frozen
 
         embedder = load_frozen(
-            clip.vit_l_14, files["weights"], dtype, key_in_file=clip.key_in_file
+            clip.vit_l_14, files["weights"], dtype, layers=cls.layers, key_in_file=clip.key_in_file
         )
         return clip.CosineNetwork(embedder, scaled=False)

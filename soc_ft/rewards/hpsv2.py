@@ -53,10 +53,12 @@ class HPSv2(NetworkReward):
             raise ConfigError(f"reward.version={version} (of hpsv2): choose v2.0 or v2.1")
         return cls.described(arguments, weights=("xswu/HPSv2", CHECKPOINTS[version]))
 
-    @staticmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> HPSv2Network:
+    @classmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> HPSv2Network:
         """The network."""
         from soc_ft.rewards.networks.hpsv2 import HPSv2Network, official_key
         from soc_ft.rewards.networks.loading import load_frozen
 
-        return load_frozen(HPSv2Network, files["weights"], dtype, key_in_file=official_key)
+        return load_frozen(
+            HPSv2Network, files["weights"], dtype, layers=cls.layers, key_in_file=official_key
+        )

@@ -56,8 +56,8 @@ class ImageReward(NetworkReward):
             vocabulary=("google-bert/bert-base-uncased", "vocab.txt"),
         )
 
-    @staticmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> ImageRewardNetwork:
+    @classmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> ImageRewardNetwork:
         """The network with its tokenizer."""
         from soc_ft.rewards.networks import imagereward
         from soc_ft.rewards.networks.loading import load_frozen
@@ -68,6 +68,7 @@ class ImageReward(NetworkReward):
             imagereward.ImageRewardNetwork,
             files["weights"],
             dtype,
+            layers=cls.layers,
             key_in_file=imagereward.official_key,
             ignored=imagereward.IGNORED,
         )

@@ -33,6 +33,8 @@ class NetworkReward(ABC):
 
     name: ClassVar[str]
     differentiable: ClassVar[bool] = True
+    layers: ClassVar[tuple[int, ...]] = ()
+    """Depths of the network's picture and text parts, if not those of the published weights."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._check_values(arguments)
@@ -46,9 +48,9 @@ class NetworkReward(ABC):
     def files(cls, arguments: Mapping[str, Any]) -> dict[str, WeightFile]:
         """The files that a reward with these arguments needs, by argument."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> ScoringNetwork:
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> ScoringNetwork:
         """The frozen network with the weights of ``files``."""
 
     @classmethod

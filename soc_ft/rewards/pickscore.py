@@ -41,17 +41,15 @@ class PickScore(NetworkReward):
     @classmethod
     def files(cls, arguments: Mapping[str, Any]) -> dict[str, WeightFile]:
         """The fine-tuned CLIP."""
-        return cls.described(
-            arguments, weights=("yuvalkirstain/PickScore_v1", "model.safetensors")
-        )
+        return cls.described(arguments, weights=("yuvalkirstain/PickScore_v1", "model.safetensors"))
 
-    @staticmethod
-    def load(files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
+    @classmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
         """The network."""
         from soc_ft.rewards.networks import clip
         from soc_ft.rewards.networks.loading import load_frozen
 
         embedder = load_frozen(
-            clip.vit_h_14, files["weights"], dtype, key_in_file=clip.key_in_file
+            clip.vit_h_14, files["weights"], dtype, layers=cls.layers, key_in_file=clip.key_in_file
         )
         return clip.CosineNetwork(embedder, scaled=True)

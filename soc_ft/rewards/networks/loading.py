@@ -31,10 +31,11 @@ class ScoringNetwork(nn.Module, ABC):
 
 
 def load_frozen(
-    build: Callable[[], Network],
+    build: Callable[..., Network],
     file: WeightFile,
     dtype: torch.dtype,
     *,
+    layers: tuple[int, ...] = (),
     key_in_file: Callable[[str], str] = str,
     ignored: str = r"(.*\.)?position_ids",
 ) -> Network:
@@ -44,6 +45,7 @@ def load_frozen(
         build: makes the network; called on the meta device, where it costs nothing.
         file: of the weights.
         dtype: of the weights; a ``head`` and scalars stay in float32.
+        layers: arguments of ``build``, its depths.
         key_in_file: name in the file of a weight of the network.
         ignored: pattern of the keys that the file may have beyond those of the network.
 
@@ -52,11 +54,11 @@ def load_frozen(
             its surplus and missing keys.
     """
     path = file.fetch().resolve()
-    key = (build, path, dtype)
+    key = (build, layers, path, dtype)
     network = _shared.get(key)
     if network is None:
         with torch.device("meta"):
-            network = build()
+            network = build(*layers)
         weights = _matching(network, read_weights(path, str(file)), file, key_in_file, ignored)
         network.load_state_dict(weights, strict=True, assign=True)
         _fill_buffers(network)

@@ -67,7 +67,8 @@ def fit_in_square(images: Tensor, size: int) -> Tensor:
     """
     longer = max(images.shape[-2:])
     if longer != size:
-        height, width = (round(side * size / longer) for side in images.shape[-2:])
+        scale = size / longer  # of two roundings, in the official order
+        height, width = (round(side * scale) for side in images.shape[-2:])
         images = F.interpolate(images, (height, width), mode="bicubic", antialias=True)
     height, width = images.shape[-2:]
     top, left = (size - height) // 2, (size - width) // 2
