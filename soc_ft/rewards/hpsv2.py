@@ -48,10 +48,8 @@ class HPSv2(NetworkReward):
     @classmethod
     def files(cls, arguments: Mapping[str, Any]) -> dict[str, WeightFile]:
         """The checkpoint of the version."""
-        version = arguments.get("version", "v2.1")
-        if version not in CHECKPOINTS:
-            raise ConfigError(f"reward.version={version} (of hpsv2): choose v2.0 or v2.1")
-        return cls.described(arguments, weights=("xswu/HPSv2", CHECKPOINTS[version]))
+        filename = CHECKPOINTS[arguments.get("version", "v2.1")]
+        return cls.described(arguments, weights=("xswu/HPSv2", filename))
 
     @classmethod
     def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> HPSv2Network:
@@ -62,3 +60,11 @@ class HPSv2(NetworkReward):
         return load_frozen(
             HPSv2Network, files["weights"], dtype, layers=cls.layers, key_in_file=official_key
         )
+
+    @classmethod
+    def check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
+        """Check the version, too."""
+        super().check_values(arguments, key)
+        version = arguments.get("version", "v2.1")
+        if version not in CHECKPOINTS:
+            raise ConfigError(f"{key}.version={version}: choose v2.0 or v2.1")

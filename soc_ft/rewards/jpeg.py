@@ -38,7 +38,8 @@ class JPEGCompressibility:
         from torchvision.transforms.functional import to_pil_image
 
         encoded = io.BytesIO()
-        to_pil_image((image * 255).round().byte().cpu()).save(encoded, "JPEG", quality=self.quality)
+        levels = (image.clamp(0, 1) * 255).round().byte().cpu()
+        to_pil_image(levels).save(encoded, "JPEG", quality=self.quality)
         return encoded.tell() / 1000
 
 

@@ -37,7 +37,7 @@ class NetworkReward(ABC):
     """Depths of the network's picture and text parts, if not those of the published weights."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        self._check_values(arguments)
+        self.check_values(arguments)
         import torch
 
         self.batch_size: int | None = arguments["batch_size"]
@@ -74,7 +74,7 @@ class NetworkReward(ABC):
         Raises:
             ConfigError: names the argument and says what to do.
         """
-        cls._check_values(arguments, key)
+        cls.check_values(arguments, key)
         for file in cls.files(arguments).values():
             replace(file, key=key).check()
 
@@ -100,11 +100,12 @@ class NetworkReward(ABC):
         return self
 
     @classmethod
-    def _check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
+    def check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
+        """Check the arguments that name no file; parameters as of :meth:`check_arguments`."""
         dtype, size = arguments.get("dtype", "float32"), arguments.get("batch_size")
         if dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"{key}.dtype={dtype}: choose float32 or bfloat16")
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and (type(size) is not int or size < 1):
             raise ConfigError(
                 f"{key}.batch_size={size}: must be a whole number from 1, or null for no limit"
             )

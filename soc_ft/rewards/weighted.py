@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,10 +50,11 @@ class Weighted:
         if not rewards:
             raise ConfigError(f"{key}.rewards: give at least one reward")
         for name in rewards:
-            if not isinstance(coefficients.get(name), int | float):
+            value = coefficients.get(name)
+            if type(value) not in (int, float) or not math.isfinite(value):
                 raise ConfigError(
-                    f"{key}.coefficients.{name}={coefficients.get(name)}: {key}.rewards.{name} "
-                    "needs a number here"
+                    f"{key}.coefficients.{name}={value}: {key}.rewards.{name} needs a finite "
+                    "number here"
                 )
         for name in coefficients:
             if name not in rewards:
