@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -29,14 +30,14 @@ class _Alive(torch.autograd.Function):
     """The identity; counts the activations between its forward and its backward pass."""
 
     @staticmethod
-    def forward(ctx, images, counter):  # type: ignore[no-untyped-def]  # noqa: ANN205
+    def forward(ctx: Any, images: Tensor, counter: Counting) -> Tensor:
         ctx.counter = counter
         counter.alive += len(images)
         counter.most_alive = max(counter.most_alive, counter.alive)
         return images.clone()
 
     @staticmethod
-    def backward(ctx, upstream):  # type: ignore[no-untyped-def]  # noqa: ANN205
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         ctx.counter.alive -= len(upstream)
         return upstream, None
 
