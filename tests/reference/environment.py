@@ -41,9 +41,10 @@ def requirements() -> list[str]:
 
 
 def is_built() -> bool:
-    """Whether it is complete, and made from the present requirements."""
+    """Whether it is complete, made from the present requirements, and its links lead somewhere."""
     stamp = folder() / STAMP
-    return stamp.is_file() and stamp.read_text().split() == requirements()
+    current = stamp.is_file() and stamp.read_text().split() == requirements()
+    return current and (packages() / "torch").exists()
 
 
 def build() -> None:
@@ -66,11 +67,12 @@ def build() -> None:
         subprocess.run(install, env=environment, check=True)
     # hpsv2 was published without the vocabulary that it reads; it is CLIP's own.
     vocabulary = "bpe_simple_vocab_16e6.txt.gz"
-    shutil.copy(_packages() / "clip" / vocabulary, _packages() / "hpsv2/src/open_clip" / vocabulary)
+    shutil.copy(packages() / "clip" / vocabulary, packages() / "hpsv2/src/open_clip" / vocabulary)
     (folder() / STAMP).write_text("\n".join(requirements()) + "\n")
 
 
-def _packages() -> Path:
+def packages() -> Path:
+    """Where its packages are."""
     return Path(sysconfig.get_path("purelib", vars={"base": str(folder())}))
 
 
@@ -84,7 +86,7 @@ def _link_torch() -> None:
     for distribution in distributions():
         if re.fullmatch(r"torch|torchvision|triton|(nvidia|cuda)\b.*", distribution.name):
             for top in {file.parts[0] for file in distribution.files or ()} - {".."}:
-                link = _packages() / top
+                link = packages() / top
                 if not link.is_symlink():
                     link.symlink_to(distribution.locate_file(top))
 
