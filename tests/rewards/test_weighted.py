@@ -100,7 +100,8 @@ def test_it_is_composed_from_shipped_rewards() -> None:
 
 def test_a_run_logs_every_part(tiny_run: Callable[..., Path]) -> None:
     """Breaks when a part's mean is not that of the samples that were trained on."""
-    folder = tiny_run(*SUM, "method.smoothing_copies=2")
+    this = ("reward._target_=soc_ft.rewards.weighted.Weighted", "~reward.scale")
+    folder = tiny_run(*SUM, *this, "method.smoothing_copies=2")
     records = [metrics for _, metrics in curve(folder)]
     trained = [metrics for metrics in records if "train/reward" in metrics]
     assert trained
@@ -111,7 +112,7 @@ def test_a_run_logs_every_part(tiny_run: Callable[..., Path]) -> None:
     assert validated
     for metrics in validated:
         assert metrics["val/reward/red"] == pytest.approx(2 * metrics["val/reward"], rel=1e-4)
-    json.loads((folder / "results.json").read_text())
+    assert "reward/red" in json.loads((folder / "results.json").read_text())["0"]
 
 
 def test_a_part_without_gradient_is_refused_by_its_key() -> None:
