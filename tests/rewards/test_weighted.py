@@ -86,9 +86,9 @@ def test_it_is_composed_from_shipped_rewards() -> None:
         "reward=weighted",
         "+reward@reward.rewards.small=jpeg_compressibility",
         "+reward.coefficients.small=0.1",
-        "~reward@reward.rewards.hpsv2",
+        "~reward.rewards.hpsv2",
         "~reward.coefficients.hpsv2",
-        "~reward@reward.rewards.imagereward",
+        "~reward.rewards.imagereward",
         "~reward.coefficients.imagereward",
     )
     reward = instantiate(config.reward)
