@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 from torch import nn
 
@@ -14,5 +15,5 @@ def linear_head(width: int = 768) -> nn.Sequential:
     training, has numbers of its own.
     """
     sizes = (width, 1024, 128, 64, 16, 1)
-    layers = zip(("0", "2", "4", "6", "7"), sizes, sizes[1:], strict=True)
-    return nn.Sequential(OrderedDict((name, nn.Linear(i, o)) for name, i, o in layers))
+    layers = zip(("0", "2", "4", "6", "7"), pairwise(sizes), strict=True)
+    return nn.Sequential(OrderedDict((name, nn.Linear(i, o)) for name, (i, o) in layers))
