@@ -136,5 +136,5 @@ def load_tokenizer(vocabulary: Path, named: str) -> BertTokenizer:
         )
     tokenizer = BertTokenizer(vocab=entries)
     # BLIP's own marks; a prompt may hold them literally.
-    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "extra_special_tokens": ["[ENC]"]})
     return tokenizer
