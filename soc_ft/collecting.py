@@ -50,9 +50,9 @@ class Collector:
     def collect(self, buffer: ReplayBuffer, round_: int) -> dict[str, Tensor]:
         """What ``buffer.fill`` takes: rows in the buffer's order.
 
-        Besides the method's tensors there are ``reward`` (B,), the method's statistics, and
-        ``finite`` (B,): samples with a value that is not finite are marked, not kept out, since
-        rows have fixed places.
+        Besides the method's tensors there are ``reward`` (B,) and those of its parts, the method's
+        statistics, and ``finite`` (B,): samples with a value that is not finite are marked, not
+        kept out, since rows have fixed places.
         """
         samples = [
             batch * buffer.batch_size + column
@@ -87,7 +87,8 @@ class Collector:
             keep_predictions=settings.log_ess or settings.importance_weighting,
         )
         experience = self.method.collect(self.problem, request)
-        part = {"reward": experience.rewards, **experience.stats, **experience.tensors}
+        parts = self.problem.parts.take(len(samples))
+        part = {"reward": experience.rewards, **parts, **experience.stats, **experience.tensors}
         part[FINITE] = _finite(part)
         return part
 

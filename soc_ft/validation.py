@@ -34,7 +34,7 @@ class ValidationResult:
         control_cost: 1/2 sum_k ||sqrt(delta) u_k||^2 of the sampled law, in nats.
         objective: E[lambda r] - control cost, which fine-tuning maximises.
         diversity: mean squared distance of embeddings of a prompt's pictures, if measured.
-        others: the further metrics.
+        others: the further metrics, and the parts of a composite reward.
         pictures: (prompts on the sheet, 3, H, W) uint8.
     """
 
@@ -127,6 +127,8 @@ class Validator:
             "reward": self.problem.reward_of(latents, prompts).cpu(),
             "control_cost": cost,
         }
+        for name, scores in self.problem.parts.take(len(rows)).items():
+            measured[f"metric {name}"] = scores.cpu()
         if self.embedding is not None:
             measured["embedding"] = self.embedding(images).cpu()
         for name, metric in self.metrics.items():

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from soc_ft.config.schema import METHODS, Component, Run
 from soc_ft.errors import ConfigError
+from soc_ft.rewards.base import ChecksArguments
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -110,14 +111,28 @@ def _check_combinations(run: Run) -> None:
 
 
 def _check_reward(run: Run) -> None:
-    """Check the reward's arguments, and that the method gets the gradient it needs."""
-    reward = component_class(run.reward, "reward")
-    if run.method.needs_reward_gradient and not reward.differentiable:
-        name = run.method.target.rsplit(".", 1)[-1]
-        raise ConfigError(
-            f"reward={reward.name}: has no gradient, which method {name} needs; choose a reward "
-            "with `differentiable = True`, such as reward=shapes"
-        )
+    """Check that the method gets the gradient it needs, whatever the reward is made of."""
+    for key, component in _components_in(run.reward.model_dump(by_alias=True), "reward"):
+        reward = component_class(component, key)
+        if run.method.needs_reward_gradient and not getattr(reward, "differentiable", True):
+            name = run.method.target.rsplit(".", 1)[-1]
+            raise ConfigError(
+                f"{key}={reward.name}: has no gradient, which method {name} needs; choose a reward "
+                "with `differentiable = True`, such as reward=shapes"
+            )
+
+
+def _components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
+    """The components in a part of the configuration, at any depth, with their keys."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, _validated(Component, value, prefix=(key,))
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for name, child in items:
+        yield from _components_in(child, f"{key}.{name}")
 
 
 def component_class(component: Component, key: str) -> Any:
@@ -146,7 +161,14 @@ def component_class(component: Component, key: str) -> Any:
 
 
 def _check_weights(run: Run) -> None:
+    """Check that weights can be had: the reward's first, which are the likelier to be missing."""
     from soc_ft.diffusion.availability import check_available
 
+    scorers = run.model_dump(by_alias=True, include={"reward": True, "validation": {"metrics"}})
+    for scorer in ("reward", "validation"):
+        for key, component in _components_in(scorers[scorer], scorer):
+            found = component_class(component, key)
+            if isinstance(found, ChecksArguments):
+                found.check_arguments(component.model_extra or {}, key)
     given = run.model.model_extra or {}
     check_available(given.get("path"), given.get("revision"), given.get("variant"))

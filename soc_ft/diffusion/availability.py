@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from soc_ft.errors import ConfigError
+from soc_ft.hub import is_hub_id, obstacle
 from soc_ft.paths import PACKAGE
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 PARTS = ("unet", "vae", "text_encoder")
-HUB_TIMEOUT = 2.0
-"""Seconds to wait for the hub's answer."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
         if not local.is_file():
             raise _missing(path, f"there is no file {local}")
         return Source("file", str(local))
-    if local.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path):
+    if local.is_dir() or not is_hub_id(path):
         return _folder(path, local, variant)
     return _hub(path, revision, variant)
 
@@ -113,9 +110,9 @@ def _hub(repository: str, revision: str | None, variant: str | None) -> Source:
             return Source("folder", str(snapshot))
     else:
         problem = f"it is not in the cache {constants.HF_HUB_CACHE}"
-    if obstacle := _hub_obstacle(repository, revision):
+    if reason := obstacle(repository, "model_index.json", revision):
         hub = f"as a hub id (revision {revision or 'main'})"
-        raise _missing(repository, f"there is no such folder; {hub}, {problem}, {obstacle}")
+        raise _missing(repository, f"there is no such folder; {hub}, {problem}, {reason}")
     return Source("hub", repository)
 
 
@@ -139,33 +136,6 @@ def _variants(folder: Path) -> set[str]:
     # model.safetensors, model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
     files = (file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin"))
     return {file.stem.partition(".")[2].partition("-")[0] for file in files}
-
-
-def _hub_obstacle(repository: str, revision: str | None) -> str | None:
-    """Say why a repository cannot be downloaded; None if it can."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if constants.HF_HUB_OFFLINE:
-        return "and HF_HUB_OFFLINE forbids downloading"
-    answer = f"and the hub did not answer within {HUB_TIMEOUT:g} seconds"
-    obstacle: list[str | None] = []
-
-    def ask() -> None:
-        url = hf_hub_url(repository, "model_index.json", revision=revision)
-        try:
-            get_hf_file_metadata(url, token=None, timeout=HUB_TIMEOUT)
-            obstacle.append(None)
-        except HfHubHTTPError as error:
-            obstacle.append(f"and the hub refuses it ({type(error).__name__})")
-        except Exception as error:
-            obstacle.append(f"and the hub cannot be reached ({type(error).__name__})")
-
-    # Resolving a host name has no timeout of its own, hence the thread.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    return obstacle[0] if obstacle else answer
 
 
 def _missing(path: str, problem: str) -> ConfigError:

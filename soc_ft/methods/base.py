@@ -12,7 +12,8 @@ from torch import Tensor
 
 from soc_ft.core import Schedule, normal, uniform
 from soc_ft.methods.clock import Clock
-from soc_ft.rewards.base import Reward
+from soc_ft.methods.parts import PartScores
+from soc_ft.rewards.base import Composite, Reward
 
 
 class Denoisers(Protocol):
@@ -51,6 +52,7 @@ class ControlProblem:
         reward_batch: pictures that are decoded and scored together.
         adjoint_batch: trajectories whose adjoint is solved together.
         clock: receives the seconds of each phase.
+        parts: receives the scores of the reward's parts, if it has any.
     """
 
     model: Denoisers
@@ -63,6 +65,7 @@ class ControlProblem:
     reward_batch: int
     adjoint_batch: int
     clock: Clock = field(default_factory=Clock)
+    parts: PartScores = field(default_factory=PartScores)
 
     def sample_with(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """eps_hat of the fine-tuned model as trajectories are sampled: the law behind a ratio."""
@@ -90,7 +93,7 @@ class ControlProblem:
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
             for rows in chunks(len(latents), self.reward_batch):
                 images = self.model.decode(latents[rows])
-                scores.append(self.reward(images, prompts[rows]).float())
+                scores.append(self._score(images, prompts[rows]))
         return torch.cat(scores)
 
     def reward_and_gradient(self, latents: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -101,10 +104,17 @@ class ControlProblem:
         with torch.enable_grad(), torch.autocast(latents.device.type, enabled=False):
             for rows in chunks(len(latents), self.reward_batch):
                 x = latents[rows].detach().requires_grad_()
-                score = self.reward(self.model.decode(x), prompts[rows]).float()
+                score = self._score(self.model.decode(x), prompts[rows])
                 gradient[rows] = torch.autograd.grad(score.sum(), x)[0]
                 scores[rows] = score.detach()
         return scores, gradient
+
+    def _score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        if not isinstance(self.reward, Composite):
+            return self.reward(images, prompts).float()
+        scores = self.reward.part_scores(images, prompts)
+        self.parts.note(scores)
+        return self.reward.combine(scores).float()
 
     def _scale(self, guided: bool) -> float:
         return self.guidance_scale if guided else 1.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from typing import Self
@@ -15,11 +15,16 @@ class Reward(Protocol):
     """Scores pictures for their prompts.
 
     A reward's module imports torch and the like inside its methods, so that a configuration can
-    be checked (``differentiable``, the constructor's arguments) within a second.
+    be checked (``differentiable``, the constructor's arguments) within a second. Scores of
+    different samples must not depend on each other.
     """
 
     name: ClassVar[str]
-    differentiable: ClassVar[bool]
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients reach the pictures; a class attribute, so that it can be checked."""
+        ...
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Score (B, 3, H, W) pictures in [0, 1] for B prompts: (B,), higher is better."""
@@ -27,4 +32,35 @@ class Reward(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """Move the networks, if there are any."""
+        ...
+
+
+@runtime_checkable
+class ChecksArguments(Protocol):
+    """A reward with more to check than the names of its arguments."""
+
+    @classmethod
+    def check_arguments(cls, arguments: Mapping[str, Any], key: str) -> None:
+        """Check arguments, and that weights can be had, without importing torch.
+
+        Args:
+            arguments: of the constructor; rewards among them are still configurations.
+            key: of the reward in the configuration.
+
+        Raises:
+            ConfigError: names the argument and says what to do.
+        """
+        ...
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A reward made of named parts, each of which is worth logging on its own."""
+
+    def part_scores(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """(B,) scores by part; arguments as of the reward itself."""
+        ...
+
+    def combine(self, scores: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B,) scores of the reward from those of its parts."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class JPEGCompressibility:
         sizes = [self._kilobytes(image) for image in images]
         return -torch.tensor(sizes, dtype=torch.float32, device=images.device)
 
-    def to(self, device: torch.device) -> JPEGCompressibility:
+    def to(self, device: torch.device) -> Self:
         """Nothing to move."""
         return self
 
@@ -38,5 +38,20 @@ class JPEGCompressibility:
         from torchvision.transforms.functional import to_pil_image
 
         encoded = io.BytesIO()
-        to_pil_image((image * 255).round().byte().cpu()).save(encoded, "JPEG", quality=self.quality)
+        levels = (image.clamp(0, 1) * 255).round().byte().cpu()
+        to_pil_image(levels).save(encoded, "JPEG", quality=self.quality)
         return encoded.tell() / 1000
+
+
+class JPEGIncompressibility(JPEGCompressibility):
+    """The size of the picture as a JPEG, in kB (1000 bytes): detail and noise score high.
+
+    Args:
+        quality: of the encoder, 1 to 95.
+    """
+
+    name: ClassVar[str] = "jpeg_incompressibility"
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B,); the prompts do not matter."""
+        return -super().__call__(images, prompts)

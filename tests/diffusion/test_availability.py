@@ -135,7 +135,7 @@ def test_cached_hub_id_needs_no_network(hub_cache: Path) -> None:
 def test_silent_hub_does_not_block(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a network that swallows packets delays the answer beyond its time limit."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("soc_ft.diffusion.availability.HUB_TIMEOUT", 0.2)
+    monkeypatch.setattr("soc_ft.hub.HUB_TIMEOUT", 0.2)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: time.sleep(2))
     start = time.monotonic()
     text = message("someone/some-model")

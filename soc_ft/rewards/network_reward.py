@@ -1,0 +1,111 @@
+"""What rewards that a frozen network computes have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from soc_ft.errors import ConfigError
+from soc_ft.rewards.weights import WeightFile
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from soc_ft.rewards.networks.loading import ScoringNetwork
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class NetworkReward(ABC):
+    """Loads a frozen network when it is built, and scores with it.
+
+    Rewards with the same weights and precision share one network in a process.
+
+    Args:
+        arguments: of the constructor, by name: those of the files, ``dtype`` and ``batch_size``.
+
+    Raises:
+        ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
+    """
+
+    name: ClassVar[str]
+    differentiable: ClassVar[bool] = True
+    layers: ClassVar[tuple[int, ...]] = ()
+    """Depths of the network's picture and text parts, if not those of the published weights."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self.check_values(arguments)
+        import torch
+
+        self.batch_size: int | None = arguments["batch_size"]
+        self.network = self.load(self.files(arguments), getattr(torch, arguments["dtype"]))
+
+    @classmethod
+    @abstractmethod
+    def files(cls, arguments: Mapping[str, Any]) -> dict[str, WeightFile]:
+        """The files that a reward with these arguments needs, by argument."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> ScoringNetwork:
+        """The frozen network with the weights of ``files``."""
+
+    @classmethod
+    def described(
+        cls, arguments: Mapping[str, Any], **published: tuple[str, str]
+    ) -> dict[str, WeightFile]:
+        """Files by argument, from the (hub id, name) under which they are published."""
+        return {
+            argument: WeightFile(cls.name, argument, *home, arguments.get(argument))
+            for argument, home in published.items()
+        }
+
+    @classmethod
+    def check_arguments(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
+        """Check the arguments, and that every file can be had.
+
+        Args:
+            arguments: of the constructor.
+            key: of the reward in the configuration.
+
+        Raises:
+            ConfigError: names the argument and says what to do.
+        """
+        cls.check_values(arguments, key)
+        for file in cls.files(arguments).values():
+            replace(file, key=key).check()
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score pictures; gradients reach them, and only them.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], of any size.
+            prompts: B prompts, of any length: what exceeds the tokenizer's limit is cut off.
+
+        Returns:
+            (B,) scores in float32, higher is better.
+        """
+        if self.batch_size is None:
+            return self.network(images, prompts)
+        from soc_ft.rewards.networks.microbatch import score_in_parts
+
+        return score_in_parts(self.network, images, prompts, self.batch_size)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network, which other rewards may share, to a device."""
+        self.network.to(device)
+        return self
+
+    @classmethod
+    def check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
+        """Check the arguments that name no file; parameters as of :meth:`check_arguments`."""
+        dtype, size = arguments.get("dtype", "float32"), arguments.get("batch_size")
+        if dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"{key}.dtype={dtype}: choose float32 or bfloat16")
+        if size is not None and (type(size) is not int or size < 1):
+            raise ConfigError(
+                f"{key}.batch_size={size}: must be a whole number from 1, or null for no limit"
+            )

@@ -1,0 +1,1 @@
+"""The networks behind the rewards. Their modules import torch; those of the rewards do not."""
