@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -18,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from soc_ft.errors import ConfigError, SocFtError
+from soc_ft.errors import ConfigError, SocFtError, did_you_mean
 from soc_ft.paths import conf_dir
 
 Task = Callable[[DictConfig], Any]
@@ -90,7 +89,7 @@ def _hydra_line(error: Exception) -> str:
     if option and available:
         group, chosen = option.group(1).rsplit("/", 1)
         options = available.group(2).split()
-        hint = _suggest(chosen, options)
+        hint = did_you_mean(chosen, options)
         return f"{group}={chosen}: no such option{hint} (there are: {', '.join(options)})"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
@@ -98,11 +97,6 @@ def _hydra_line(error: Exception) -> str:
     cause = error.__cause__
     detail = f" ({' '.join(str(cause).split())})" if cause is not None else ""
     return " ".join(text.split()) + detail
-
-
-def _suggest(word: str, candidates: list[str]) -> str:
-    close = difflib.get_close_matches(word, candidates, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _os_line(error: OSError) -> str:

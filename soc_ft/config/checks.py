@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -14,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from soc_ft.config.schema import METHODS, Component, Run
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, did_you_mean
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -47,19 +46,34 @@ def parse(config: DictConfig) -> Run:
     Raises:
         ConfigError: names the first offending key.
     """
+    plain = resolved(config)
+    method = plain.get("method")
+    if isinstance(method, dict) and method.get("_target_") in METHODS:
+        validated(METHODS[method["_target_"]], method, prefix=("method",))
+    return validated(Run, plain)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values.
+
+    Raises:
+        ConfigError: a key has no value, or refers to one that does not exist.
+    """
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    method = plain.get("method")
-    if isinstance(method, dict) and method.get("_target_") in METHODS:
-        _validated(METHODS[method["_target_"]], method, prefix=("method",))
-    return _validated(Run, plain)
+    return plain
 
 
-def _validated(
+def validated(
     model: type[Checked], plain: Mapping[str, Any], prefix: tuple[str, ...] = ()
 ) -> Checked:
+    """``plain`` as a ``model``; ``prefix`` stands before its keys in messages.
+
+    Raises:
+        ConfigError: names the first offending key.
+    """
     try:
         return model.model_validate(plain)
     except ValidationError as error:
@@ -136,8 +150,7 @@ def component_class(component: Component, key: str) -> Any:
     accepted = set(inspect.signature(found).parameters)
     for given in component.model_extra or {}:
         if given not in accepted:
-            close = difflib.get_close_matches(given, accepted, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(given, accepted)
             raise ConfigError(
                 f"{key}.{given}: {component.target} has no such argument{hint} "
                 f"(it takes: {', '.join(sorted(accepted)) or 'none'})"

@@ -1,0 +1,105 @@
+"""An evaluation from its plan to its table, files and MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from soc_ft.config.evaluation import Plan
+from soc_ft.evaluation.folders import PictureSet, write_folder
+from soc_ft.evaluation.pictures import picture_sets
+from soc_ft.evaluation.scoring import Scores, score
+from soc_ft.evaluation.sheets import picture_grid
+from soc_ft.evaluation.tables import csv_table, flat_metrics, markdown_table, terminal_table
+from soc_ft.files import replace_file
+from soc_ft.tracking.delivery import State
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.tracking.provenance import flatten, provenance
+
+PICTURES = "images"
+
+
+def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
+    """Make the pictures, score them, print the table and write the files.
+
+    Args:
+        plan: the checked configuration.
+        config: the configuration as composed, for the record.
+
+    Raises:
+        ConfigError: weights are missing or unfit.
+        RunError: interrupted, or a file cannot be written.
+    """
+    settings = plan.settings
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    output = Path(settings.output)
+    sets = plan.sets or picture_sets(plan, device)
+    if settings.save_images and not plan.sets:
+        write_folder(output / PICTURES, sets)
+    results = score(sets, plan.measures, settings.metric_batch, device)
+    files = _write(results, output, settings.sheet_prompts)
+    _record(plan, config, results, output, files)
+    print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, settings.save_images)}")
+    return results
+
+
+def _write(results: Sequence[Scores], output: Path, sheet_prompts: int) -> list[Path]:
+    """The tables and the sample sheet."""
+    files = [output / "metrics.csv", output / "table.md"]
+    replace_file(files[0], csv_table(results).encode())
+    replace_file(files[1], f"{markdown_table(results)}\n".encode())
+    if sheet_prompts:
+        files.append(output / "samples.png")
+        _draw([scores.pictures for scores in results], sheet_prompts, files[-1])
+    return files
+
+
+def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> None:
+    """The first picture of the first prompts: a row for each prompt, a column for each set."""
+    shown = sets[0].prompts[:prompts]
+    by_prompt = [dict(zip(each.prompts, each.paths, strict=True)) for each in sets]
+    rows = [
+        [Image.open(paths[prompt][0]) for paths in by_prompt if prompt in paths] for prompt in shown
+    ]
+    titles = [" ".join(filter(None, [each.model, each.heading])) for each in sets]
+    picture_grid(rows, shown, titles, path)
+
+
+def _record(
+    plan: Plan, config: DictConfig, results: Sequence[Scores], output: Path, files: Sequence[Path]
+) -> None:
+    """Write the configuration, and tell MLflow: a run of its own, below that of the training."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    OmegaConf.save(OmegaConf.create(plain), output / "config.yaml")
+    tags = provenance() | {"soc_ft.kind": "evaluation"}
+    subject = plan.subject
+    if subject is not None and subject.run_dir is not None:
+        trained = State.load(subject.run_dir).run_id
+        tags |= {"mlflow.parentRunId": trained} if trained else {}
+    logger = RunLogger(output, instantiate(plan.tracking))
+    logger.start(flatten(plain), tags)
+    logger.rewind(0)
+    logger.log_metrics(flat_metrics(results), step=0)
+    for path in (*files, output / "config.yaml"):
+        logger.log_artifact(path)
+    logger.end("success")
+
+
+def _summary(sets: Sequence[PictureSet], output: Path, kept: bool) -> str:
+    prompts, pictures = len(sets[0].prompts), sets[0].count
+    lines = [
+        f"{prompts} prompts, {pictures} pictures a row; means over prompts ± standard errors; "
+        "differences are paired (same prompts, same noise)",
+        f"tables and samples: {output}",
+    ]
+    if kept:
+        lines.append(f"pictures: {output / PICTURES} (python -m soc_ft.evaluate images=...)")
+    return "\n".join(lines)
