@@ -45,6 +45,20 @@ def find_weights(run_dir: Path, which: str) -> Path:
     )
 
 
+def run_of_checkpoint(file: Path) -> tuple[Path, DictConfig]:
+    """Folder and configuration of the run in whose folder a checkpoint lies.
+
+    Raises:
+        ConfigError: there is no such file, or it lies elsewhere.
+    """
+    if not file.is_file():
+        raise ConfigError(f"checkpoint={file}: there is no such file; name one, or give run= too")
+    folder = file.absolute().parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"checkpoint={file}: lies in no run folder; say with run= which it is of")
+    return open_run(folder)
+
+
 def looks_like_mlflow_id(run: str) -> bool:
     """Whether it may be the id of an MLflow run, and is no folder."""
     return re.fullmatch(r"[0-9a-f]{32}", run) is not None and not Path(run).is_dir()

@@ -3,131 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from omegaconf import DictConfig
-from pydantic import BeforeValidator, Field
 
 from soc_ft.config.checks import component_class, resolved, validated
 from soc_ft.config.options import chosen, options, unknown_option
-from soc_ft.config.schema import (
-    Component,
-    Count,
-    CountOrZero,
-    NonNegative,
-    Prompts,
-    Scheduler,
-    Section,
-)
+from soc_ft.config.plan import Block, Choice, Measure, Plan, Settings, Subject
+from soc_ft.config.schema import Component, Prompts, Scheduler
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.folders import PictureSet, read_folder
-from soc_ft.runs import find_weights, folder_of_mlflow_run, looks_like_mlflow_id, open_run
+from soc_ft.evaluation.folders import read_folder
+from soc_ft.runs import (
+    find_weights,
+    folder_of_mlflow_run,
+    looks_like_mlflow_id,
+    open_run,
+    run_of_checkpoint,
+)
 
 NOISE_LEVELS = ("beta_start", "beta_end", "beta_schedule", "timestep_spacing")
 """Keys of conf/scheduler that say what a network's timesteps mean, and which of them are used."""
 
-
-def _listed(value: Any) -> Any:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-Choice = str | dict[str, Any]
-
-
-class Settings(Section):
-    """Keys of conf/commands/evaluate.yaml."""
-
-    run: str | None
-    model: Choice | None
-    images: str | None
-    checkpoint: str
-    model_path: str | None
-    prompts: str | list[str] | None
-    column: str | None
-    num_prompts: Count | None
-    samples_per_prompt: Count
-    scheduler: Annotated[list[str], BeforeValidator(_listed)]
-    eta: Annotated[list[NonNegative], BeforeValidator(_listed)]
-    num_steps: Annotated[int, Field(ge=2, strict=True)] | None
-    guidance_scale: NonNegative | None
-    seed: CountOrZero
-    metrics: Annotated[list[Choice], BeforeValidator(_listed)]
-    batch_size: Count
-    metric_batch: Count
-    device: str | None
-    threads: Count | None
-    sheet_prompts: CountOrZero
-    save_images: bool
-    output: str
-    store: str
-    tracking: Choice
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What makes the pictures.
-
-    Attributes:
-        model: settings of conf/model.
-        finetune: settings of conf/finetune, or None for a base model alone.
-        weights: the checkpoint, or None for a base model alone.
-        run_dir: folder of the run, or None for a base model alone.
-        guidance_scale: of all pictures.
-    """
-
-    model: dict[str, Any]
-    finetune: dict[str, Any] | None
-    weights: Path | None
-    run_dir: Path | None
-    guidance_scale: float
-
-
-@dataclass(frozen=True)
-class Block:
-    """One way to sample: a part of the table.
-
-    Attributes:
-        schedule: its name.
-        noise_levels: of conf/scheduler; None keeps the checkpoint's.
-        num_steps: K.
-        eta: noise level, 0 is deterministic.
-    """
-
-    schedule: str
-    noise_levels: dict[str, Any]
-    num_steps: int
-    eta: float
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One column of the table.
-
-    Attributes:
-        component: what is built to measure it.
-        embeds: it gives vectors, whose spread within a prompt is measured, instead of scores.
-    """
-
-    component: dict[str, Any]
-    embeds: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked evaluation: ``subject``, ``prompts`` and ``blocks``, or else ``sets`` of files."""
-
-    settings: Settings
-    subject: Subject | None
-    prompts: list[str]
-    blocks: list[Block]
-    sets: list[PictureSet]
-    measures: dict[str, Measure]
-    tracking: dict[str, Any]
+OF_SAMPLING = ("model_path", "prompts", "scheduler", "eta", "num_steps", "guidance_scale")
+"""Keys that say how pictures are made."""
 
 
 def check_evaluation(config: DictConfig) -> Plan:
@@ -137,19 +37,14 @@ def check_evaluation(config: DictConfig) -> Plan:
         ConfigError: names the key, its value and what is allowed.
     """
     settings = validated(Settings, resolved(config))
-    named = [key for key in ("run", "model", "images") if getattr(settings, key) is not None]
-    if len(named) != 1:
-        raise ConfigError(
-            f"{' and '.join(named) or 'run, model, images'}: give one of run= (a run folder or "
-            "MLflow id), model= (a base model) and images= (a folder of pictures)"
-        )
+    _check_subject(settings)
     tracking = chosen("tracking", "tracking", settings.tracking)
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))
         _check_sizes(measures, min(len(group) for each in sets for group in each.paths))
         return Plan(settings, None, [], [], sets, measures, tracking)
-    run_dir, run_config = _run(settings.run, tracking) if settings.run else (None, None)
+    run_dir, run_config = _run(settings, tracking)
     measures = _measures(settings, run_config)
     _check_sizes(measures, settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
@@ -158,7 +53,32 @@ def check_evaluation(config: DictConfig) -> Plan:
     return Plan(settings, subject, prompts, blocks, [], measures, tracking)
 
 
-def _run(run: str, tracking: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+def _check_subject(settings: Settings) -> None:
+    """One thing is to be evaluated, and nothing is set that has no effect on it."""
+    named = [key for key in ("run", "model", "images") if getattr(settings, key) is not None]
+    if len(named) > 1 or not (named or settings.checkpoint):
+        raise ConfigError(
+            f"{' and '.join(named) or 'run, model, images'}: give one of run= (a run folder or "
+            "MLflow id), checkpoint= (a file in a run folder), model= (a base model) and images= "
+            "(a folder of pictures)"
+        )
+    idle = {"model": ("checkpoint",), "images": ("checkpoint", *OF_SAMPLING)}
+    for kind in named:
+        for key in idle.get(kind, ()):
+            if getattr(settings, key):
+                raise ConfigError(f"{key}={getattr(settings, key)}: means nothing with {kind}=")
+
+
+def _run(
+    settings: Settings, tracking: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """Folder and configuration of the run, if a run is evaluated."""
+    run = settings.run
+    if run is None:
+        if settings.checkpoint is None:
+            return None, None
+        folder, config = run_of_checkpoint(Path(settings.checkpoint))
+        return folder, resolved(config)
     if looks_like_mlflow_id(run):
         from soc_ft.tracking.store import default_uri
 
@@ -176,7 +96,7 @@ def _subject(
     weights = finetune = None
     if run_dir is not None and run_config is not None:
         model, finetune = dict(run_config["model"]), run_config["finetune"]
-        weights = find_weights(run_dir, settings.checkpoint)
+        weights = find_weights(run_dir, settings.checkpoint or "last")
     else:
         model = chosen("model", "model", settings.model or "")
     if settings.model_path is not None:
@@ -253,8 +173,8 @@ def _measures(settings: Settings, run_config: Mapping[str, Any] | None) -> dict[
     for label, component in components.items():
         typed = validated(Component, component, ("metrics", label))
         found = component_class(typed, f"metrics.{label}")
-        if hasattr(found, "check_weights"):
-            found.check_weights(**typed.model_extra or {})
+        if hasattr(found, "check_arguments"):
+            found.check_arguments(typed.model_extra or {}, f"metrics.{label}")
         measures[label] = Measure(component, getattr(found, "embeds", False))
     return measures
 

@@ -11,13 +11,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from soc_ft.config.evaluation import Plan
+from soc_ft.config.plan import Plan
+from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
-from soc_ft.evaluation.scoring import Scores, score
+from soc_ft.evaluation.scores import Scores, block_in_words
+from soc_ft.evaluation.scoring import score
 from soc_ft.evaluation.sheets import picture_grid
-from soc_ft.evaluation.tables import csv_table, flat_metrics, markdown_table, terminal_table
-from soc_ft.files import replace_file
+from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
 from soc_ft.tracking.delivery import State
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.tracking.provenance import flatten, provenance
@@ -39,27 +40,30 @@ def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
     settings = plan.settings
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(settings.device)
     output = Path(settings.output)
     sets = plan.sets or picture_sets(plan, device)
     if settings.save_images and not plan.sets:
         write_folder(output / PICTURES, sets)
     results = score(sets, plan.measures, settings.metric_batch, device)
-    files = _write(results, output, settings.sheet_prompts)
+    files = write_tables(results, output)
+    if settings.sheet_prompts:
+        files.append(output / "samples.png")
+        _draw(sets, settings.sheet_prompts, files[-1])
     _record(plan, config, results, output, files)
     print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, settings.save_images)}")
     return results
 
 
-def _write(results: Sequence[Scores], output: Path, sheet_prompts: int) -> list[Path]:
-    """The tables and the sample sheet."""
-    files = [output / "metrics.csv", output / "table.md"]
-    replace_file(files[0], csv_table(results).encode())
-    replace_file(files[1], f"{markdown_table(results)}\n".encode())
-    if sheet_prompts:
-        files.append(output / "samples.png")
-        _draw([scores.pictures for scores in results], sheet_prompts, files[-1])
-    return files
+def _device(name: str | None) -> torch.device:
+    """The device of that name; a GPU if there is one and none is named."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device={name}: cannot be used ({reason})") from None
+    return device
 
 
 def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> None:
@@ -69,7 +73,7 @@ def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> None:
     rows = [
         [Image.open(paths[prompt][0]) for paths in by_prompt if prompt in paths] for prompt in shown
     ]
-    titles = [" ".join(filter(None, [each.model, each.heading])) for each in sets]
+    titles = [" ".join(filter(None, [each.model, block_in_words(each.block)])) for each in sets]
     picture_grid(rows, shown, titles, path)
 
 

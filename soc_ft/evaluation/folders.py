@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
+from soc_ft.evaluation.scores import BASE
 from soc_ft.files import replace_file
 
 METADATA = "metadata.jsonl"
 """One object a line, with ``file_name`` and ``prompt``: what Hugging Face calls an imagefolder."""
-
-BASE, FINE_TUNED = "base model", "fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,6 @@ class PictureSet:
     model: str
     prompts: list[str]
     paths: list[list[Path]]
-
-    @property
-    def heading(self) -> str:
-        """The block in words."""
-        if not self.block:
-            return ""
-        return "{schedule}, eta {eta:g}, {num_steps} steps".format(**self.block)
 
     @property
     def count(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +15,15 @@ from hydra.utils import instantiate
 from tqdm import tqdm
 
 from soc_ft.checkpoints import load_weights
-from soc_ft.config.evaluation import Block, Plan, Subject
+from soc_ft.config.plan import Block, Plan, Subject
 from soc_ft.diffusion.availability import Source, locate
 from soc_ft.diffusion.finetune import Frozen
 from soc_ft.diffusion.loading import load_pipeline
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.diffusion.scheduler import adapt_scheduler
 from soc_ft.errors import RunError
-from soc_ft.evaluation.folders import BASE, FINE_TUNED, PictureSet
+from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.scores import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
 from soc_ft.sampling import sample_places
 
@@ -113,6 +115,7 @@ def _make(
     model = _load(subject).to(device)
     own = model.scheduler.config
     settings = plan.settings
+    began = time.monotonic()
     with tqdm(total=sum(map(len, missing.values())), desc="Sampling", unit="picture") as bar:
         for key, places in missing.items():
             block = plan.blocks[key[0]]
@@ -131,6 +134,7 @@ def _make(
                 for place, picture in zip(batch, pictures, strict=True):
                     stores[key].save(place, plan.prompts[place[0]], picture)
                 bar.update(len(batch))
+    _log.info("%d network evaluations in %.0f s", model.counter.forward, time.monotonic() - began)
 
 
 def _load(subject: Subject) -> DiffusionModel:

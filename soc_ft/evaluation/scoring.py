@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from soc_ft.config.evaluation import Measure
+from soc_ft.config.plan import Measure
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
 from soc_ft.evaluation.pictures import release_memory
-from soc_ft.evaluation.statistics import Estimate, mean_and_error, paired_difference, spread
+from soc_ft.evaluation.scores import Scores
+from soc_ft.evaluation.statistics import mean_and_error, paired_difference, spread
 from soc_ft.methods.base import chunks
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What was measured of one set of pictures.
-
-    Attributes:
-        pictures: the set.
-        estimates: by metric: mean over prompts.
-        differences: by metric: paired difference to the base model's pictures, if there are any.
-    """
-
-    pictures: PictureSet
-    estimates: dict[str, Estimate] = field(default_factory=dict)
-    differences: dict[str, Estimate] = field(default_factory=dict)
 
 
 def score(
@@ -50,7 +35,7 @@ def score(
         ConfigError: a metric's weights are missing, a file is no picture, or pictures that are
             scored together differ in size.
     """
-    all_scores = [Scores(each) for each in sets]
+    all_scores = [Scores(each.block, each.model, each.count) for each in sets]
     total = sum(each.count for each in sets)
     for label, measure in measures.items():
         metric = instantiate(measure.component).to(device)
@@ -60,9 +45,9 @@ def score(
                 values[number] = _of_prompts(metric, measure, each, batch_size, device, bar)
         del metric
         release_memory()
-        for number, scores in enumerate(all_scores):
+        for number, (each, scores) in enumerate(zip(sets, all_scores, strict=True)):
             scores.estimates[label] = mean_and_error(values[number])
-            base = base_of(scores.pictures, sets)
+            base = base_of(each, sets)
             if base is not None:
                 of_base = values[sets.index(base)]
                 scores.differences[label] = paired_difference(values[number], of_base)

@@ -6,16 +6,29 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from soc_ft.evaluation.folders import BASE
-from soc_ft.evaluation.scoring import Scores
+from soc_ft.evaluation.scores import BASE, Scores
 from soc_ft.evaluation.statistics import Estimate
+from soc_ft.files import replace_file
 
 DIFFERENCE = "difference"
 GAP = 3
 
 Row = tuple[str, str, dict[str, str]]
 """(block, model or difference, cells by metric)."""
+
+
+def write_tables(results: Sequence[Scores], folder: Path) -> list[Path]:
+    """Write ``metrics.csv`` and ``table.md``, whose paths are returned.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    files = {"metrics.csv": csv_table(results), "table.md": f"{markdown_table(results)}\n"}
+    for name, text in files.items():
+        replace_file(folder / name, text.encode())
+    return [folder / name for name in files]
 
 
 def terminal_table(results: Sequence[Scores]) -> str:
@@ -54,13 +67,12 @@ def csv_table(results: Sequence[Scores]) -> str:
     columns = ("schedule", "eta", "num_steps", "model", "metric", "mean", "error")
     writer.writerow([*columns, "difference", "difference_error", "prompts", "pictures"])
     for scores in results:
-        block, count = scores.pictures.block, scores.pictures.count
-        where = [block.get(key, "") for key in ("schedule", "eta", "num_steps")]
+        where = [scores.block.get(key, "") for key in ("schedule", "eta", "num_steps")]
         for label, estimate in scores.estimates.items():
             gain = scores.differences.get(label)
             paired = [gain.mean, gain.error] if gain else ["", ""]
-            values = [estimate.mean, estimate.error, *paired, estimate.count, count]
-            writer.writerow([*where, scores.pictures.model, label, *values])
+            values = [estimate.mean, estimate.error, *paired, estimate.count, scores.pictures]
+            writer.writerow([*where, scores.model, label, *values])
     return text.getvalue()
 
 
@@ -68,7 +80,7 @@ def flat_metrics(results: Sequence[Scores]) -> dict[str, float]:
     """``<sampling>/<model>/<metric>`` with errors and differences, for tracking."""
     flat = {}
     for scores in results:
-        where = "/".join(filter(None, [scores.pictures.heading, scores.pictures.model]))
+        where = "/".join(filter(None, [scores.heading, scores.model]))
         named = {f"{where}/{label}": value for label, value in scores.estimates.items()}
         named |= {
             f"{where}/{label}_{DIFFERENCE}": value for label, value in scores.differences.items()
@@ -92,9 +104,8 @@ def shown(estimate: Estimate, signed: bool = False) -> str:
 
 def _rows(results: Sequence[Scores]) -> Iterator[Row]:
     for scores in results:
-        pictures = scores.pictures
         cells = {label: shown(estimate) for label, estimate in scores.estimates.items()}
-        yield pictures.heading, pictures.model, cells
+        yield scores.heading, scores.model, cells
         if scores.differences:
             gains = {label: shown(e, signed=True) for label, e in scores.differences.items()}
-            yield pictures.heading, f"{DIFFERENCE} to the {BASE}", gains
+            yield scores.heading, f"{DIFFERENCE} to the {BASE}", gains
