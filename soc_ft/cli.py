@@ -40,7 +40,8 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     try:
         main(_exiting(task))()
     except (HydraException, OmegaConfBaseException) as error:
-        _exit(2, _hydra_line(error))
+        command = "soc_ft" if config_name == "config" else f"soc_ft.{config_name}"
+        _exit(2, _hydra_line(error, command))
     except (SocFtError, OSError) as error:
         _exit_for(error)
 
@@ -79,8 +80,8 @@ def _exit(code: int, line: str) -> NoReturn:
     sys.exit(code)
 
 
-def _hydra_line(error: Exception) -> str:
-    """Hydra's message in one line, with the closest existing key or option."""
+def _hydra_line(error: Exception, command: str) -> str:
+    """Hydra's message in one line, with the closest existing key or option of the command."""
     text = str(error)
     option = re.search(r"Could not find '([^']+)'", text)
     available = re.search(
@@ -93,7 +94,7 @@ def _hydra_line(error: Exception) -> str:
         return f"{group}={chosen}: no such option{hint} (there are: {', '.join(options)})"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
-        return f"{override.group(1)}: unknown key (see python -m soc_ft --cfg job for all keys)"
+        return f"{override.group(1)}: unknown key (see python -m {command} --cfg job for all keys)"
     cause = error.__cause__
     detail = f" ({' '.join(str(cause).split())})" if cause is not None else ""
     return " ".join(text.split()) + detail
