@@ -15,7 +15,7 @@ from soc_ft.config.plan import Plan
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
-from soc_ft.evaluation.scores import Scores, block_in_words
+from soc_ft.evaluation.scores import Scores
 from soc_ft.evaluation.scoring import score
 from soc_ft.evaluation.sheets import picture_grid
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
@@ -47,9 +47,8 @@ def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
         write_folder(output / PICTURES, sets)
     results = score(sets, plan.measures, settings.metric_batch, device)
     files = write_tables(results, output)
-    if settings.sheet_prompts:
-        files.append(output / "samples.png")
-        _draw(sets, settings.sheet_prompts, files[-1])
+    sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
+    files += [sheet] if sheet else []
     _record(plan, config, results, output, files)
     print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, settings.save_images)}")
     return results
@@ -66,15 +65,22 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> None:
+def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:
     """The first picture of the first prompts: a row for each prompt, a column for each set."""
-    shown = sets[0].prompts[:prompts]
     by_prompt = [dict(zip(each.prompts, each.paths, strict=True)) for each in sets]
-    rows = [
-        [Image.open(paths[prompt][0]) for paths in by_prompt if prompt in paths] for prompt in shown
-    ]
-    titles = [" ".join(filter(None, [each.model, block_in_words(each.block)])) for each in sets]
-    picture_grid(rows, shown, titles, path)
+    shared = [p for p in sets[0].prompts if all(p in paths for paths in by_prompt)][:prompts]
+    if not shared:
+        return None
+    rows = [[Image.open(paths[prompt][0]) for paths in by_prompt] for prompt in shared]
+    picture_grid(rows, shared, [_title(each) for each in sets], path)
+    return path
+
+
+def _title(each: PictureSet) -> str:
+    """What a column shows, without what is the same in all of them as a rule."""
+    return (
+        "{} {schedule}, eta {eta:g}".format(each.model, **each.block) if each.block else each.model
+    )
 
 
 def _record(

@@ -31,10 +31,7 @@ class Scores:
 
     @property
     def heading(self) -> str:
-        """The block in words."""
-        return block_in_words(self.block)
-
-
-def block_in_words(block: Mapping[str, Any]) -> str:
-    """How pictures were sampled, in one line; nothing if that is unknown."""
-    return "{schedule}, eta {eta:g}, {num_steps} steps".format(**block) if block else ""
+        """How they were sampled, in words; nothing if that is unknown."""
+        if not self.block:
+            return ""
+        return "{schedule}, eta {eta:g}, {num_steps} steps".format(**self.block)
