@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from soc_ft.errors import RunError
 from soc_ft.evaluation import pictures
 from soc_ft.evaluation.evaluation import evaluate
 from soc_ft.evaluation.scores import BASE, FINE_TUNED, Scores
-from tests.conftest import command, composed
+from tests.conftest import command, composed, train_tiny
 
 TinyRun = Callable[..., Path]
 Evaluate = Callable[..., list[Scores]]
@@ -47,9 +48,16 @@ def evaluated(tmp_path: Path) -> Evaluate:
     return run
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return train_tiny(folder, "trainer.steps=2", "trainer.lr=1e-2")
+
+
 @pytest.fixture
-def run_dir(tiny_run: TinyRun) -> Path:
-    return tiny_run("trainer.steps=2", "trainer.lr=1e-2")
+def run_dir(trained: Path, tmp_path: Path) -> Path:
+    """A finished run that a test may write into."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def stored(tmp_path: Path) -> dict[Path, int]:

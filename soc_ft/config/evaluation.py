@@ -38,13 +38,15 @@ def check_evaluation(config: DictConfig) -> Plan:
     """
     settings = validated(Settings, resolved(config))
     _check_subject(settings)
-    tracking = chosen("tracking", "tracking", settings.tracking)
+    tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))
         _check_sizes(measures, min(len(group) for each in sets for group in each.paths))
         return Plan(settings, None, [], [], sets, measures, tracking)
     run_dir, run_config = _run(settings, tracking)
+    if run_config is not None and settings.tracking is None:
+        tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
     measures = _measures(settings, run_config)
     _check_sizes(measures, settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)

@@ -46,7 +46,7 @@ class Settings(Section):
     save_images: bool
     output: str
     store: str
-    tracking: Choice
+    tracking: Choice | None
 
 
 @dataclass(frozen=True)

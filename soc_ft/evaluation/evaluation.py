@@ -90,11 +90,14 @@ def _record(
     plain: Any = OmegaConf.to_container(config, resolve=True)
     OmegaConf.save(OmegaConf.create(plain), output / "config.yaml")
     tags = provenance() | {"soc_ft.kind": "evaluation"}
-    subject = plan.subject
-    if subject is not None and subject.run_dir is not None:
-        trained = State.load(subject.run_dir).run_id
+    tracking, name = dict(plan.tracking), "evaluation"
+    if plan.subject is not None and plan.subject.run_dir is not None:
+        trained = State.load(plan.subject.run_dir).run_id
         tags |= {"mlflow.parentRunId": trained} if trained else {}
-    logger = RunLogger(output, instantiate(plan.tracking))
+        name = f"evaluation of {plan.subject.run_dir.name}"
+    if "run_name" in tracking:
+        tracking["run_name"] = name
+    logger = RunLogger(output, instantiate(tracking))
     logger.start(flatten(plain), tags)
     logger.rewind(0)
     logger.log_metrics(flat_metrics(results), step=0)
