@@ -94,23 +94,6 @@ def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
         temporary.write_bytes(content)
 
 
-def find_weights(run_dir: Path, which: str) -> Path:
-    """The checkpoint of a run that ``which`` names: last, best, or a kept step.
-
-    Raises:
-        ConfigError: there is no such checkpoint; names those there are.
-    """
-    folder = run_dir / "checkpoints"
-    for name in (which, f"{which}.ckpt", f"{which}.safetensors"):
-        if (folder / name).is_file():
-            return folder / name
-    there = sorted(path.stem for path in folder.glob("[!.]*"))
-    raise ConfigError(
-        f"checkpoint={which}: {folder} has no such checkpoint "
-        f"(there are: {', '.join(there) or 'none'})"
-    )
-
-
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Trainable weights of a ``.safetensors`` file or of a checkpoint to resume from.
 

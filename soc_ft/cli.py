@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -18,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from soc_ft.errors import ConfigError, SocFtError
+from soc_ft.errors import ConfigError, SocFtError, did_you_mean
 from soc_ft.paths import conf_dir
 
 Task = Callable[[DictConfig], Any]
@@ -41,7 +40,8 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     try:
         main(_exiting(task))()
     except (HydraException, OmegaConfBaseException) as error:
-        _exit(2, _hydra_line(error))
+        command = "soc_ft" if config_name == "config" else f"soc_ft.{config_name}"
+        _exit(2, _hydra_line(error, command))
     except (SocFtError, OSError) as error:
         _exit_for(error)
 
@@ -80,8 +80,8 @@ def _exit(code: int, line: str) -> NoReturn:
     sys.exit(code)
 
 
-def _hydra_line(error: Exception) -> str:
-    """Hydra's message in one line, with the closest existing key or option."""
+def _hydra_line(error: Exception, command: str) -> str:
+    """Hydra's message in one line, with the closest existing key or option of the command."""
     text = str(error)
     option = re.search(r"Could not find '([^']+)'", text)
     available = re.search(
@@ -90,19 +90,14 @@ def _hydra_line(error: Exception) -> str:
     if option and available:
         group, chosen = option.group(1).rsplit("/", 1)
         options = available.group(2).split()
-        hint = _suggest(chosen, options)
+        hint = did_you_mean(chosen, options)
         return f"{group}={chosen}: no such option{hint} (there are: {', '.join(options)})"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
-        return f"{override.group(1)}: unknown key (see python -m soc_ft --cfg job for all keys)"
+        return f"{override.group(1)}: unknown key (see python -m {command} --cfg job for all keys)"
     cause = error.__cause__
     detail = f" ({' '.join(str(cause).split())})" if cause is not None else ""
     return " ".join(text.split()) + detail
-
-
-def _suggest(word: str, candidates: list[str]) -> str:
-    close = difflib.get_close_matches(word, candidates, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _os_line(error: OSError) -> str:

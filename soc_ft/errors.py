@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SocFtError(Exception):
     """Base of the errors that are printed as one line, without a traceback."""
@@ -13,3 +16,9 @@ class ConfigError(SocFtError):
 
 class RunError(SocFtError):
     """The run cannot go on: says why and what is left on disk."""
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A hint at the candidate that is closest to ``word``, or nothing if none is close."""
+    close = difflib.get_close_matches(word, list(candidates), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

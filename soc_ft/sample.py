@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from soc_ft.cli import run_command
 from soc_ft.errors import ConfigError
-
-Places = list[tuple[int, int]]
-"""(prompt, picture) indices."""
+from soc_ft.runs import open_run
 
 
 def sample(config: DictConfig) -> None:
@@ -33,22 +31,6 @@ def sample(config: DictConfig) -> None:
         rows.append(list(of_prompt))
     picture_grid(rows, row_labels=prompts, column_labels=None, path=output / "overview.png")
     print(f"{len(pictures)} pictures in {output}, all of them in {output / 'overview.png'}")
-
-
-def open_run(folder: str) -> tuple[Path, DictConfig]:
-    """A run folder and the configuration of its run.
-
-    Raises:
-        ConfigError: it is not a run folder.
-    """
-    path = Path(folder)
-    if not (path / "config.yaml").is_file():
-        raise ConfigError(
-            f"run={folder}: there is no {path / 'config.yaml'}, so it is no run folder"
-        )
-    config = OmegaConf.load(path / "config.yaml")
-    assert isinstance(config, DictConfig)
-    return path, config
 
 
 def _prompts(config: DictConfig, run_config: DictConfig) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,13 +11,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from soc_ft.building import build_model
-from soc_ft.checkpoints import find_weights, load_weights
+from soc_ft.checkpoints import load_weights
 from soc_ft.config import parse
-from soc_ft.core import normal, rollout
+from soc_ft.core import Schedule, normal, rollout
+from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.methods.base import chunks
+from soc_ft.runs import find_weights
+
+GuidedPredictor = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""A predictor of the core that takes a guidance scale as well."""
 
 
-@torch.no_grad()
 def sample_pictures(
     config: DictConfig, folder: Path, run_config: DictConfig, prompts: Sequence[str]
 ) -> Tensor:
@@ -52,12 +56,46 @@ def sample_pictures(
     predictor = model.base if config.base else model.finetuned
 
     places = [(i, j) for i in range(len(prompts)) for j in range(config.samples_per_prompt)]
+    batches = sample_places(
+        model, predictor, schedule, scale, prompts, places, config.seed, config.batch_size
+    )
+    total = -(-len(places) // config.batch_size)
+    return torch.cat([pictures for _, pictures in tqdm(batches, "Sampling", total)])
+
+
+@torch.no_grad()
+def sample_places(
+    model: DiffusionModel,
+    predictor: GuidedPredictor,
+    schedule: Schedule,
+    guidance_scale: float,
+    prompts: Sequence[str],
+    places: Sequence[tuple[int, int]],
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[Sequence[tuple[int, int]], Tensor]]:
+    """Sample pictures in batches.
+
+    Args:
+        model: encodes prompts and decodes latents.
+        predictor: ``model.base`` or ``model.finetuned``.
+        schedule: K transitions.
+        guidance_scale: w.
+        prompts: P prompts.
+        places: (prompt, picture) indices, which address the noise together with ``seed``.
+        seed: of the noise.
+        batch_size: pictures sampled together.
+
+    Yields:
+        Places, and their pictures (B, 3, H, W), uint8 on the CPU.
+    """
     shape = (schedule.num_steps + 1, *model.latent_shape)
-    pictures = []
-    for part in tqdm(chunks(len(places), config.batch_size), desc="Sampling"):
-        condition = model.encode([prompts[i] for i, _ in places[part]])
-        noise = normal(shape, config.seed, "sample", places[part]).to(condition.device)
-        trajectory = rollout(lambda x, t, c: predictor(x, t, c, scale), schedule, condition, noise)
+    for part in chunks(len(places), batch_size):
+        batch = places[part]
+        condition = model.encode([prompts[i] for i, _ in batch])
+        noise = normal(shape, seed, "sample", batch).to(condition.device)
+        trajectory = rollout(
+            lambda x, t, c: predictor(x, t, c, guidance_scale), schedule, condition, noise
+        )
         images = model.decode(trajectory.states[:, -1])
-        pictures.append((images.cpu() * 255).round().to(torch.uint8))
-    return torch.cat(pictures)
+        yield batch, (images.cpu() * 255).round().to(torch.uint8)

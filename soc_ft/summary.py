@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from soc_ft.config.schema import Run
-from soc_ft.validation import Validator
+from soc_ft.evaluation.scores import Scores
+from soc_ft.evaluation.tables import terminal_table
 
 
-def summarise(validator: Validator, run: Run, folder: Path, exported: Path | None) -> str:
-    """Reward before and after, what it cost, and where everything is."""
-    first, last = min(validator.results), max(validator.results)
-    before, after = validator.results[first], validator.results[last]
-    pictures = len(validator.prompts) * run.validation.samples_per_prompt
-    lines = [
-        "",
-        f"Held-out prompts: {len(validator.prompts)}, pictures: {pictures}, "
-        f"optimizer steps: {last}, lambda: {run.lambda_:g}",
-        f"  {'':<16}{'base model':>18}  {'fine-tuned':>18}",
-    ]
-    names = [name for name in after if f"{name}_error" in after and name != "gain"]
+def summarise(
+    scores: Sequence[Scores],
+    results: Mapping[int, Mapping[str, float]],
+    run: Run,
+    folder: Path,
+    exported: Path | None,
+) -> str:
+    """The final evaluation, if there is one, what it cost, and where everything is."""
+    last = max(results)
+    lines = [""]
+    if scores:
+        count = next(iter(scores[0].estimates.values())).count
+        lines += [
+            f"Held-out prompts: {count}, pictures: {scores[0].pictures}, "
+            f"optimizer steps: {last}, lambda: {run.lambda_:g}",
+            "",
+            terminal_table(scores),
+            "",
+            f"  control cost {_estimate(results[last], 'control_cost')} nats, "
+            f"objective {_estimate(results[last], 'objective')}; differences are paired "
+            "(same prompts, same noise)",
+            "",
+        ]
     lines += [
-        f"  {name.replace('_', ' '):<16}{_estimate(before, name):>18}  {_estimate(after, name):>18}"
-        for name in names
-    ]
-    lines += [
-        f"  reward gain     {_estimate(after, 'gain'):>18}  (paired: same prompts, same noise)",
-        "",
         f"  pictures    {shown(folder / 'samples' / f'step-{last:06d}.png')}",
         f"  curves      {shown(folder / 'curves.png')}",
+        f"  evaluate    python -m soc_ft.evaluate run={shown(folder)}",
     ]
     if exported is not None:
         lines.append(f"  model       {shown(exported)}")
@@ -39,7 +47,7 @@ def summarise(validator: Validator, run: Run, folder: Path, exported: Path | Non
     return "\n".join(lines)
 
 
-def _estimate(values: dict[str, float], name: str) -> str:
+def _estimate(values: Mapping[str, float], name: str) -> str:
     return f"{values[name]:.3f} ± {values[f'{name}_error']:.3f}"
 
 

@@ -25,6 +25,7 @@ from soc_ft.diffusion.export import export_pipeline
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.errors import RunError
 from soc_ft.evaluation.plots import plot_training
+from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import replace_file
 from soc_ft.lit import RewardFineTuning
 from soc_ft.progress import Progress
@@ -59,7 +60,7 @@ def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] =
         trainer = build_trainer(run, folder, logger, checkpoints)
         status = "failed"
         try:
-            _fit(trainer, module, resumed if resume else None)
+            _fit(trainer, module, resumed if resume else None, run.validation.at_end)
             checkpoints.save_last(trainer)
             _finish(module, run, folder, trainer)
             status = "success"
@@ -73,15 +74,17 @@ def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] =
             logger.end(status)
 
 
-def _fit(trainer: Trainer, module: RewardFineTuning, resumed: Path | None) -> None:
-    """Measure the base model, fine-tune, and measure the last step unless that is done."""
+def _fit(
+    trainer: Trainer, module: RewardFineTuning, resumed: Path | None, measure_last: bool
+) -> None:
+    """Measure the base model, fine-tune, and measure the last step if asked and not done."""
     if resumed is None:
         trainer.logger.rewind(0)  # type: ignore[union-attr]
         trainer.validate(module, verbose=False)
     else:
         _log.info("Resuming from %s", resumed)
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
-    if trainer.global_step not in module.validator.results:
+    if measure_last and trainer.global_step not in module.validator.results:
         trainer.validate(module, verbose=False)
 
 
@@ -177,7 +180,11 @@ def _finish(module: RewardFineTuning, run: Run, folder: Path, trainer: Trainer) 
     logger: Any = module.logger
     plot_training(logger.journal.read(), folder / "curves.png", run.name)
     logger.log_artifact(folder / "curves.png")
-    print(summarise(module.validator, run, folder, exported))
+    scores = module.validator.scores() if run.validation.at_end else []
+    if scores:
+        for table in write_tables(scores, folder / "evaluation"):
+            logger.log_artifact(table, "evaluation")
+    print(summarise(scores, results, run, folder, exported))
 
 
 def _export(model: DiffusionModel, folder: Path) -> Path:

@@ -7,15 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from soc_ft.config.schema import Validation
 from soc_ft.core import normal, path_control_cost, rollout
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.distributed import gather_rows
+from soc_ft.evaluation.scores import BASE, FINE_TUNED, Scores
 from soc_ft.evaluation.sheets import picture_grid
-from soc_ft.evaluation.statistics import Estimate, diversity, mean_and_error, paired_difference
+from soc_ft.evaluation.statistics import (
+    Estimate,
+    diversity,
+    mean_and_error,
+    paired_difference,
+    spread,
+)
 from soc_ft.methods.base import ControlProblem, chunks
 
 Metric = Callable[[Tensor, Sequence[str]], Tensor]
@@ -80,7 +89,8 @@ class Validator:
         embedding: embeds pictures for the diversity metric, or None.
         metrics: further metrics by name.
         folder: where the sample sheets go.
-        baseline: rewards and pictures of the base model, once measured.
+        baseline: what was measured of the base model, by prompt, and its pictures.
+        latest: what was measured last, by prompt.
         results: metrics by optimizer step.
     """
 
@@ -93,6 +103,7 @@ class Validator:
     metrics: Mapping[str, Metric]
     folder: Path
     baseline: dict[str, Tensor] | None = None
+    latest: dict[str, Tensor] | None = None
     results: dict[int, dict[str, float]] = field(default_factory=dict)
     _measured: list[dict[str, Tensor]] = field(default_factory=list)
 
@@ -155,8 +166,46 @@ class Validator:
             for name, values in everyone.items()
         }
         if self.baseline is None:
-            self.baseline = {"reward": by_prompt["reward"], "pictures": pictures}
+            self.baseline = {**by_prompt, "pictures": pictures}
+        self.latest = by_prompt
         return self._result(by_prompt, pictures)
+
+    def scores(self) -> list[Scores]:
+        """The base model, and the model as it was measured last with its paired differences.
+
+        Metrics are named as ``python -m soc_ft.evaluate`` names them.
+        """
+        assert self.baseline is not None
+        assert self.latest is not None
+        schedule = self.problem.schedule
+        block = {
+            "schedule": "fine-tuning schedule",
+            "eta": schedule.eta,
+            "num_steps": schedule.num_steps,
+        }
+        pictures = len(self.prompts) * self.settings.samples_per_prompt
+        base, tuned = self._by_metric(self.baseline), self._by_metric(self.latest)
+        return [
+            Scores(block, BASE, pictures, {n: mean_and_error(v) for n, v in base.items()}),
+            Scores(
+                block,
+                FINE_TUNED,
+                pictures,
+                {name: mean_and_error(values) for name, values in tuned.items()},
+                {name: paired_difference(tuned[name], base[name]) for name in tuned},
+            ),
+        ]
+
+    def _by_metric(self, by_prompt: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+        """(P,) or (P, n) values of each metric."""
+        values = {name: tensor.double().numpy() for name, tensor in by_prompt.items()}
+        found = {self.problem.reward.name: values["reward"]}
+        for name in values:
+            if name.startswith("metric "):
+                found[name.removeprefix("metric ")] = values[name]
+        if "embedding" in values and self.settings.samples_per_prompt > 1:
+            found["diversity"] = np.array([spread(pictures) for pictures in values["embedding"]])
+        return found
 
     def draw_sheet(self, result: ValidationResult, step: int, logger: Any) -> None:
         """Base model and current model side by side, as a picture in the run folder."""
@@ -171,12 +220,13 @@ class Validator:
         logger.log_picture(path, "samples", step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The measurements of the base model, and all results so far."""
-        return {"baseline": self.baseline, "results": self.results}
+        """The measurements of the base model and the latest ones, and all results so far."""
+        return {"baseline": self.baseline, "latest": self.latest, "results": self.results}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.baseline = state["baseline"]
+        self.latest = state["latest"]
         self.results = state["results"]
 
     def _result(self, by_prompt: dict[str, Tensor], pictures: Tensor) -> ValidationResult:

@@ -59,19 +59,24 @@ def _addable(override: str) -> str:
     return f"+{override}" if override.startswith("reward.scale") else override
 
 
-@pytest.fixture
-def tiny_run(tmp_path: Path) -> Callable[..., Path]:
-    """Train the tiny model in a folder of this test; more overrides may be given."""
+def train_tiny(folder: Path, *overrides: str) -> Path:
+    """Train the tiny model in a folder, which is returned."""
     from soc_ft.config import check, check_resume
     from soc_ft.training import train
 
+    config = composed(*TINY, *overrides)
+    typed = check(config)
+    check_resume(config, folder)
+    train(config, typed, folder, overrides)
+    return folder
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Callable[..., Path]:
+    """Train the tiny model in a folder of this test; more overrides may be given."""
+
     def run(*overrides: str, folder: str = "run") -> Path:
-        path = tmp_path / folder
-        config = composed(*TINY, *overrides)
-        typed = check(config)
-        check_resume(config, path)
-        train(config, typed, path, overrides)
-        return path
+        return train_tiny(tmp_path / folder, *overrides)
 
     return run
 

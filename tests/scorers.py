@@ -38,3 +38,15 @@ class BrokenFor(Redness):
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         broken = torch.tensor([self.word in prompt for prompt in prompts], device=images.device)
         return super().__call__(images, prompts) + torch.where(broken, torch.nan, 0.0)
+
+
+class MeanColour:
+    """An embedding: the mean colour of a picture."""
+
+    embeds = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+    def to(self, device: torch.device) -> MeanColour:
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from soc_ft.checkpoints import load_weights
 from soc_ft.errors import ConfigError, RunError
+from soc_ft.evaluation.scores import BASE, FINE_TUNED
 from soc_ft.lit import RewardFineTuning
 from tests.conftest import TINY, command, curve
 
 TinyRun = Callable[..., Path]
+MODELS = (BASE, FINE_TUNED)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -54,6 +57,37 @@ def test_the_reward_of_held_out_prompts_rises(tiny_run: TinyRun) -> None:
     assert last["gain"] > 4 * last["gain_error"] > 0
     assert last["objective"] > results["0"]["objective"]
     assert last["control_cost"] > 0
+
+
+def test_training_ends_with_an_evaluation(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks when the table is missing, or says something else than the validation measured."""
+    embedding = "+validation.embedding._target_=tests.scorers.MeanColour"
+    folder = tiny_run(
+        "trainer.steps=3", "trainer.lr=1e-3", "validation.samples_per_prompt=2", embedding
+    )
+    last = json.loads((folder / "results.json").read_text())["3"]
+    table = list(csv.DictReader((folder / "evaluation" / "metrics.csv").open()))
+    base, tuned = ({row["metric"]: row for row in table if row["model"] == m} for m in MODELS)
+    assert set(base) == set(tuned) == {"redness", "diversity"}
+    assert float(tuned["redness"]["mean"]) == pytest.approx(last["reward"])
+    assert float(tuned["redness"]["difference"]) == pytest.approx(last["gain"])
+    assert float(tuned["redness"]["difference_error"]) == pytest.approx(last["gain_error"])
+    assert float(tuned["diversity"]["mean"]) == pytest.approx(last["diversity"])
+    assert base["redness"]["difference"] == ""
+    assert f"difference to the {BASE}" in capsys.readouterr().out
+    resumed = tiny_run(
+        "trainer.steps=3", "trainer.lr=1e-3", "validation.samples_per_prompt=2", embedding
+    )
+    assert list(csv.DictReader((resumed / "evaluation" / "metrics.csv").open())) == table
+
+
+def test_the_final_evaluation_can_be_switched_off(tiny_run: TinyRun) -> None:
+    """Breaks when a run that is not to be evaluated samples the last step all the same."""
+    folder = tiny_run("trainer.steps=3", "validation.at_end=false")
+    assert set(json.loads((folder / "results.json").read_text())) == {"0", "2"}
+    assert not (folder / "evaluation").exists()
 
 
 @pytest.mark.parametrize(

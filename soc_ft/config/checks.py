@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -14,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from soc_ft.config.schema import METHODS, Component, Run
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, did_you_mean
 from soc_ft.rewards.base import ChecksArguments
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -48,19 +47,34 @@ def parse(config: DictConfig) -> Run:
     Raises:
         ConfigError: names the first offending key.
     """
+    plain = resolved(config)
+    method = plain.get("method")
+    if isinstance(method, dict) and method.get("_target_") in METHODS:
+        validated(METHODS[method["_target_"]], method, prefix=("method",))
+    return validated(Run, plain)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values.
+
+    Raises:
+        ConfigError: a key has no value, or refers to one that does not exist.
+    """
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    method = plain.get("method")
-    if isinstance(method, dict) and method.get("_target_") in METHODS:
-        _validated(METHODS[method["_target_"]], method, prefix=("method",))
-    return _validated(Run, plain)
+    return plain
 
 
-def _validated(
+def validated(
     model: type[Checked], plain: Mapping[str, Any], prefix: tuple[str, ...] = ()
 ) -> Checked:
+    """``plain`` as a ``model``; ``prefix`` stands before its keys in messages.
+
+    Raises:
+        ConfigError: names the first offending key.
+    """
     try:
         return model.model_validate(plain)
     except ValidationError as error:
@@ -127,7 +141,7 @@ def _components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
         if "_target_" in value:
-            yield key, _validated(Component, value, prefix=(key,))
+            yield key, validated(Component, value, prefix=(key,))
         items = value.items()
     elif isinstance(value, list):
         items = enumerate(value)
@@ -151,8 +165,7 @@ def component_class(component: Component, key: str) -> Any:
     accepted = set(inspect.signature(found).parameters)
     for given in component.model_extra or {}:
         if given not in accepted:
-            close = difflib.get_close_matches(given, accepted, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(given, accepted)
             raise ConfigError(
                 f"{key}.{given}: {component.target} has no such argument{hint} "
                 f"(it takes: {', '.join(sorted(accepted)) or 'none'})"
@@ -160,15 +173,24 @@ def component_class(component: Component, key: str) -> Any:
     return found
 
 
+def check_arguments(value: Any, key: str) -> None:
+    """Check the arguments of the components in a part of the configuration, at any depth.
+
+    Raises:
+        ConfigError: one is wrong, or names weights that cannot be had.
+    """
+    for place, component in _components_in(value, key):
+        found = component_class(component, place)
+        if isinstance(found, ChecksArguments):
+            found.check_arguments(component.model_extra or {}, place)
+
+
 def _check_weights(run: Run) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
     from soc_ft.diffusion.availability import check_available
 
     scorers = run.model_dump(by_alias=True, include={"reward": True, "validation": {"metrics"}})
-    for scorer in ("reward", "validation"):
-        for key, component in _components_in(scorers[scorer], scorer):
-            found = component_class(component, key)
-            if isinstance(found, ChecksArguments):
-                found.check_arguments(component.model_extra or {}, key)
+    check_arguments(scorers["reward"], "reward")
+    check_arguments(scorers["validation"], "validation")
     given = run.model.model_extra or {}
     check_available(given.get("path"), given.get("revision"), given.get("variant"))

@@ -123,6 +123,7 @@ class Validation(Section):
     batch_size: Count
     guidance_scale: NonNegative
     sheet_prompts: Count
+    at_end: bool
     embedding: Component | None
     metrics: dict[str, Component]
 

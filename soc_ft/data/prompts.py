@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +16,8 @@ from soc_ft.errors import ConfigError
 
 PACKAGE_PREFIX = "package:"
 DEFAULT_COLUMNS = ("prompt", "text")
+
+_BETWEEN_ITEMS = re.compile(r"[\s,]*")
 
 Located = tuple[str, Any]
 """Where an entry stands ("line 3", "item 0", ...) and the entry, not yet checked."""
@@ -135,8 +138,22 @@ def _json(text: str, source: str) -> Iterator[Located]:
             f"{source}: holds {_kind(entries)} where a list of strings or of objects is expected "
             "(one object a line is the .jsonl format)"
         )
+    lines = _lines_of_items(text)
     for number, entry in enumerate(entries):
-        yield f"item {number}", entry
+        yield f"line {next(lines)}, item {number}", entry
+
+
+def _lines_of_items(text: str) -> Iterator[int]:
+    """The line on which each item of a valid JSON list begins."""
+    decoder = json.JSONDecoder()
+    line, place = 1, text.index("[") + 1
+    line += text.count("\n", 0, place)
+    while True:
+        start = _BETWEEN_ITEMS.match(text, place).end()  # type: ignore[union-attr]
+        line += text.count("\n", place, start)
+        yield line
+        _, place = decoder.raw_decode(text, start)
+        line += text.count("\n", start, place)
 
 
 def _json_lines(text: str, source: str) -> Iterator[Located]:
@@ -238,7 +255,8 @@ def _column(available: list[str], column: str | None, place: str) -> str:
             return name
     raise ConfigError(
         f"{place}: has no {' or '.join(map(repr, wanted))}; available: "
-        f"{', '.join(map(repr, available)) or 'nothing'}; set prompts.column to one of them"
+        f"{', '.join(map(repr, available)) or 'nothing'}; set prompts.column (for soc_ft.evaluate: "
+        "column) to one of them"
     )
 
 

@@ -12,6 +12,8 @@ from soc_ft.hub import is_hub_id, obstacle
 from soc_ft.paths import PACKAGE
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+"""Of the weight files in a diffusers folder; what comes first is preferred."""
 PARTS = ("unet", "vae", "text_encoder")
 
 
@@ -133,9 +135,13 @@ def _incomplete(folder: Path, variant: str | None) -> str | None:
 
 def _variants(folder: Path) -> set[str]:
     """Variants of the weight files in ``folder``; "" are those without one."""
+    return {variant_of(file) for file in folder.glob("*") if file.suffix in WEIGHT_SUFFIXES}
+
+
+def variant_of(weights: Path) -> str:
+    """Variant of a weight file; "" is that of a file without one."""
     # model.safetensors, model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
-    files = (file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin"))
-    return {file.stem.partition(".")[2].partition("-")[0] for file in files}
+    return weights.stem.partition(".")[2].partition("-")[0]
 
 
 def _missing(path: str, problem: str) -> ConfigError:

@@ -98,3 +98,14 @@ class Offset:
         offset = trainable_copy(unet)
         reinitialise(offset.conv_out, self.init_scale, self.seed)
         return TwoNetworks(unet, offset, additive=True)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Train nothing: a base model to sample from, in memory once."""
+
+    def attach(self, unet: UNet2DConditionModel) -> Networks:
+        """Let the UNet be both networks."""
+        from soc_ft.diffusion.networks import TwoNetworks
+
+        return TwoNetworks(unet, unet, additive=False)

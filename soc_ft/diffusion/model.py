@@ -99,6 +99,11 @@ class DiffusionModel(nn.Module):
         """Where the weights are."""
         return self.alphas_cumprod.device
 
+    def use_scheduler(self, scheduler: SOCDDIMScheduler) -> None:
+        """Predict with the noise levels of another scheduler, adapted from this model's own."""
+        self.scheduler = scheduler
+        self.alphas_cumprod.copy_(scheduler.alphas_cumprod)
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Text-encoder states (B, L, D) in float32, as ``StableDiffusionPipeline.encode_prompt``.

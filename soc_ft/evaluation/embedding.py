@@ -21,6 +21,7 @@ class ShapesEmbedding:
     """
 
     name = "shapes"
+    embeds = True
 
     def __init__(self, weights: str | None = None) -> None:
         from soc_ft.assets import REWARD

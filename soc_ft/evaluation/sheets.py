@@ -19,6 +19,7 @@ GAP = 6
 MARGIN = 16
 LABEL_WIDTH = 210
 FONT_SIZE = 15
+TITLE_LINES = 3
 INK = (32, 33, 36)
 
 
@@ -53,7 +54,7 @@ def picture_grid(
     width = max(tile.width for row in tiles for tile in row)
     height = max(tile.height for row in tiles for tile in row)
     left = MARGIN + (LABEL_WIDTH + 2 * GAP if row_labels is not None else 0)
-    title_height = 2 * _line_height()
+    title_height = TITLE_LINES * _line_height()
     titles = [_wrapped(title, width, title_height, bold=True) for title in column_labels or ()]
     top = MARGIN + max((_line_height() * len(title) + GAP for title in titles), default=0)
     sheet = Image.new(

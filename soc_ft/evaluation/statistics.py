@@ -75,8 +75,13 @@ def diversity(embeddings: ArrayLike) -> Estimate:
         raise ValueError(
             f"embeddings of shape {e.shape}: must be (prompts, pictures >= 2, features)"
         )
-    deviations = e - e.mean(axis=1, keepdims=True)
-    return mean_and_error(np.square(deviations).sum(axis=(1, 2)) / (e.shape[1] - 1))
+    return mean_and_error([spread(pictures) for pictures in e])
+
+
+def spread(embeddings: ArrayLike) -> float:
+    """Half the mean squared distance between the n >= 2 pictures of one prompt, (n, D)."""
+    e = np.asarray(embeddings, dtype=np.float64)
+    return float(np.square(e - e.mean(axis=0)).sum()) / (len(e) - 1)
 
 
 def _prompt_means(values: ArrayLike | Sequence[ArrayLike]) -> NDArray[np.float64]:

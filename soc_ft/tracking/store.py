@@ -61,7 +61,7 @@ class Store:
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        database = _sqlite_path(uri)
+        database = sqlite_path(uri)
         if database is not None:
             _create_database(database)
         self._artifact_root = None if database is None else database.parent / ARTIFACT_FOLDER
@@ -82,6 +82,10 @@ class Store:
                 f"MLflow run {run_id} is deleted: `mlflow runs restore --run-id {run_id}` to go on"
             )
         return True
+
+    def param(self, run_id: str, key: str) -> str | None:
+        """A param of a run that is here, if it has it."""
+        return self._client.get_run(run_id).data.params.get(valid_key(key))
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, created if it is new even if another process does so right now."""
@@ -176,6 +180,14 @@ def display_uri(uri: str) -> str:
     return without_password(uri).partition("?")[0]
 
 
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of an SQLite address."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return None
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+
+
 def reason(error: BaseException) -> str:
     """Why a store cannot be reached, in one line: MLflow wraps the cause in a page of others."""
     while not isinstance(error, RunError) and (error.__cause__ or error.__context__):
@@ -195,13 +207,6 @@ def _short(entries: Mapping[str, str]) -> dict[str, str]:
         valid_key(key): value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."
         for key, value in entries.items()
     }
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return None
-    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
 
 
 def _create_database(path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from soc_ft.config import parse
+from soc_ft.config.checks import component_class
+from soc_ft.config.options import chosen
+from soc_ft.config.schema import Component
 from soc_ft.paths import conf_dir
 from tests.conftest import composed
 
@@ -54,7 +57,14 @@ def test_experiments_say_what_they_need(experiment: str) -> None:
 def test_every_folder_is_a_known_group() -> None:
     """Breaks when a group is added whose options the test above would not compose."""
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    assert folders <= {*GROUPS, "experiment", "commands", "hydra"}
+    assert folders <= {*GROUPS, "metric", "experiment", "commands", "hydra"}
+
+
+@pytest.mark.parametrize("metric", sorted(p.stem for p in (conf_dir() / "metric").glob("*.yaml")))
+def test_metrics_name_classes_with_their_arguments(metric: str) -> None:
+    """Breaks when a metric of ``soc_ft.evaluate`` moves, or an argument of it."""
+    settings = chosen("metrics", "metric", metric)
+    component_class(Component.model_validate(settings), metric)
 
 
 def test_the_example_of_the_help_composes() -> None:

@@ -56,9 +56,14 @@ def test_column_and_limit(tmp_path: Path) -> None:
     [
         ("p.json", '["a",\n "b"\n "c"]', r"p\.json, line 3, column 2: is not valid JSON"),
         ("p.json", '{"prompts": ["a"]}', r"p\.json: holds an object where a list"),
-        ("p.json", '["a", 3]', r"p\.json, item 1: holds a number where a prompt"),
+        ("p.json", '["a", 3]', r"p\.json, line 1, item 1: holds a number where a prompt"),
         ("p.json", '[{"prompt": null}]', r"item 0, key 'prompt': holds nothing where"),
-        ("p.json", '["a", "  "]', r"p\.json, item 1: is a blank prompt"),
+        ("p.json", '["a", "  "]', r"p\.json, line 1, item 1: is a blank prompt"),
+        (
+            "p.json",
+            '\n[\n {"prompt": "a\\n"},\n\n {"prompt":\n  "b"}, {"prompt": 3}]',
+            r"p\.json, line 6, item 2, key 'prompt': holds a number",
+        ),
         ("p.json", '[{"id": 1, "title": "a"}]', r"item 0: has no 'prompt' or 'text'; .*'title'"),
         ("p.json", "[]", r"p\.json holds no prompts"),
         ("p.json", "", r"p\.json holds no prompts"),
@@ -97,6 +102,24 @@ def test_a_missing_file_is_named_with_where_it_was_looked_for(source: str) -> No
     """Breaks if a wrong path is taken for the id of a data set."""
     with pytest.raises(ConfigError, match=r"no such file or folder \(looked for /.*nothing"):
         load_prompts(source)
+
+
+@pytest.mark.parametrize("kind", ["saved", "files"])
+def test_a_folder_of_a_data_set_is_read(tmp_path: Path, kind: str) -> None:
+    """Breaks if a local data set, saved or of plain files, is read otherwise than from the hub."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"
+    folder = tmp_path / "set"
+    if kind == "saved":
+        datasets.Dataset.from_dict({"caption": PROMPTS}).save_to_disk(folder)
+    else:
+        folder.mkdir()
+        write(folder / "train.jsonl", "\n".join(json.dumps({"caption": p}) for p in PROMPTS))
+    assert load_prompts(str(folder), column="caption") == PROMPTS
+    with pytest.raises(ConfigError, match=r"set: has no 'title'; available: 'caption'"):
+        load_prompts(str(folder), column="title")
 
 
 def test_a_data_set_without_its_library_says_what_to_install(tmp_path: Path) -> None:

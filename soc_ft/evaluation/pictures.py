@@ -1,0 +1,154 @@
+"""Making the pictures of an evaluation, or finding them where an earlier one left them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from tqdm import tqdm
+
+from soc_ft.checkpoints import load_weights
+from soc_ft.config.plan import Block, Plan, Subject
+from soc_ft.diffusion.availability import Source, locate
+from soc_ft.diffusion.finetune import Frozen
+from soc_ft.diffusion.loading import load_pipeline
+from soc_ft.diffusion.model import DiffusionModel
+from soc_ft.diffusion.scheduler import adapt_scheduler
+from soc_ft.errors import RunError
+from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.scores import BASE, FINE_TUNED
+from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
+from soc_ft.sampling import sample_places
+
+_log = logging.getLogger(__name__)
+
+
+def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
+    """Pictures of the base and the fine-tuned model in every block, made unless they are there.
+
+    Raises:
+        ConfigError: weights are missing or unfit.
+        RunError: interrupted; what was made is kept.
+    """
+    assert plan.subject is not None
+    settings = plan.settings
+    samples = settings.samples_per_prompt
+    stores = _stores(plan, plan.subject)
+    missing = {key: store.missing(plan.prompts, samples) for key, store in stores.items()}
+    to_make = sum(map(len, missing.values()))
+    total = len(stores) * len(plan.prompts) * samples
+    if to_make < total:
+        _log.info("%d of %d pictures were made before: %s", total - to_make, total, settings.store)
+    if to_make:
+        try:
+            _make(plan, plan.subject, stores, missing, device)
+        except KeyboardInterrupt:
+            raise RunError(
+                "interrupted; the pictures made so far are kept, and the same command goes on"
+            ) from None
+        release_memory()
+    return [
+        PictureSet(
+            _description(plan.blocks[number]), of, plan.prompts, store.paths(plan.prompts, samples)
+        )
+        for (number, of), store in stores.items()
+    ]
+
+
+Key = tuple[int, str]
+"""(index of the block, BASE or FINE_TUNED)."""
+
+
+def _stores(plan: Plan, subject: Subject) -> dict[Key, PictureStore]:
+    """Where the pictures are kept, under everything that decides them."""
+    model = subject.model
+    base = {
+        "base": fingerprint(_source(model), model.get("variant")),
+        "frozen_dtype": model.get("frozen_dtype"),
+    }
+    trained: dict[str, Mapping[str, Any]] = {BASE: {}}
+    if subject.weights is not None:
+        digest = digest_of([subject.weights])
+        trained[FINE_TUNED] = {"trained": digest, "finetune": subject.finetune}
+    folder = Path(plan.settings.store)
+    common = {"guidance_scale": subject.guidance_scale, "seed": plan.settings.seed}
+    return {
+        (number, of): PictureStore(folder, {**common, **base, **weights, **_sampling(block)})
+        for number, block in enumerate(plan.blocks)
+        for of, weights in trained.items()
+    }
+
+
+def _source(model: Mapping[str, Any]) -> Source:
+    """Where the base model's files are, downloaded if they were not."""
+    where = model["path"], model.get("revision"), model.get("variant")
+    source = locate(*where)
+    if source.kind == "hub":
+        load_pipeline(*where)
+        source = locate(*where)
+    return source
+
+
+def _sampling(block: Block) -> dict[str, Any]:
+    """What of a block decides the pictures: not its name."""
+    return {key: value for key, value in asdict(block).items() if key != "schedule"}
+
+
+def _description(block: Block) -> dict[str, Any]:
+    return {"schedule": block.schedule, "eta": block.eta, "num_steps": block.num_steps}
+
+
+def _make(
+    plan: Plan,
+    subject: Subject,
+    stores: Mapping[Key, PictureStore],
+    missing: Mapping[Key, list[tuple[int, int]]],
+    device: torch.device,
+) -> None:
+    model = _load(subject).to(device)
+    own = model.scheduler.config
+    settings = plan.settings
+    began = time.monotonic()
+    with tqdm(total=sum(map(len, missing.values())), desc="Sampling", unit="picture") as bar:
+        for key, places in missing.items():
+            block = plan.blocks[key[0]]
+            model.use_scheduler(adapt_scheduler(own, **block.noise_levels))
+            batches = sample_places(
+                model,
+                model.base if key[1] == BASE else model.finetuned,
+                model.scheduler.control_schedule(block.num_steps, block.eta),
+                subject.guidance_scale,
+                plan.prompts,
+                places,
+                settings.seed,
+                settings.batch_size,
+            )
+            for batch, pictures in batches:
+                for place, picture in zip(batch, pictures, strict=True):
+                    stores[key].save(place, plan.prompts[place[0]], picture)
+                bar.update(len(batch))
+    _log.info("%d network evaluations in %.0f s", model.counter.forward, time.monotonic() - began)
+
+
+def _load(subject: Subject) -> DiffusionModel:
+    """The model with the checkpoint's own noise levels, and the trained weights in it."""
+    weights = None if subject.weights is None else load_weights(subject.weights)
+    finetune = Frozen() if subject.finetune is None else instantiate(subject.finetune)
+    model = instantiate(subject.model, _partial_=True)(finetune=finetune, scheduler={})
+    if weights is not None:
+        model.load_trainable_state(weights)
+    return model
+
+
+def release_memory() -> None:
+    """Give back what the last model held, before the next one is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,94 @@
+"""Scores of pictures that lie in files, as estimates over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from soc_ft.config.plan import Measure
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.folders import PictureSet, base_of
+from soc_ft.evaluation.pictures import release_memory
+from soc_ft.evaluation.scores import Scores
+from soc_ft.evaluation.statistics import mean_and_error, paired_difference, spread
+from soc_ft.methods.base import chunks
+
+
+def score(
+    sets: Sequence[PictureSet],
+    measures: Mapping[str, Measure],
+    batch_size: int,
+    device: torch.device,
+) -> list[Scores]:
+    """Measure everything of every set; one metric is in memory at a time.
+
+    Raises:
+        ConfigError: a metric's weights are missing, a file is no picture, or pictures that are
+            scored together differ in size.
+    """
+    all_scores = [Scores(each.block, each.model, each.count) for each in sets]
+    total = sum(each.count for each in sets)
+    for label, measure in measures.items():
+        metric = instantiate(measure.component).to(device)
+        values = {}
+        with tqdm(total=total, desc=f"Scoring {label}", unit="picture") as bar:
+            for number, each in enumerate(sets):
+                values[number] = _of_prompts(metric, measure, each, batch_size, device, bar)
+        del metric
+        release_memory()
+        for number, (each, scores) in enumerate(zip(sets, all_scores, strict=True)):
+            scores.estimates[label] = mean_and_error(values[number])
+            base = base_of(each, sets)
+            if base is not None:
+                of_base = values[sets.index(base)]
+                scores.differences[label] = paired_difference(values[number], of_base)
+    return all_scores
+
+
+@torch.no_grad()
+def _of_prompts(
+    metric: Any,
+    measure: Measure,
+    each: PictureSet,
+    batch_size: int,
+    device: torch.device,
+    bar: tqdm,
+) -> NDArray[np.float64]:
+    """(P,) the mean score of each prompt's pictures, or their spread."""
+    paths = [path for of_prompt in each.paths for path in of_prompt]
+    prompts = [p for p, of_prompt in zip(each.prompts, each.paths, strict=True) for _ in of_prompt]
+    outputs = []
+    for part in chunks(len(paths), batch_size):
+        images = _read(paths[part]).to(device)
+        output = metric(images) if measure.embeds else metric(images, prompts[part])
+        outputs.append(output.double().cpu().numpy())
+        bar.update(len(images))
+    ends = np.cumsum([len(of_prompt) for of_prompt in each.paths])[:-1]
+    by_prompt = np.split(np.concatenate(outputs), ends)
+    return np.array([spread(v) if measure.embeds else v.mean() for v in by_prompt])
+
+
+def _read(paths: Sequence[Path]) -> Tensor:
+    """(B, 3, H, W) in [0, 1]."""
+    arrays = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                arrays.append(np.asarray(image.convert("RGB")))
+        except OSError as error:
+            raise ConfigError(f"{path}: is not a picture that can be read ({error})") from None
+        if arrays[-1].shape != arrays[0].shape:
+            raise ConfigError(
+                f"{path}: is of another size than {paths[0]}; set metric_batch=1 to score "
+                "pictures of different sizes"
+            )
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
