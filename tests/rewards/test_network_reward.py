@@ -80,13 +80,13 @@ def test_micro_batches_give_the_scores_and_gradients_of_the_whole(small: Small, 
     """Breaks when parts are mixed up, one is lost, or the upstream gradient is not applied."""
     whole = small(name)
     parts = copy.copy(whole)
-    parts.batch_size = 2
-    prompts = ["a cat", "a very long red circle", ""]
+    parts.batch_size = 1
+    prompts = ["a very long red circle", ""]
     found = []
     for reward in (whole, parts):
-        images = batch(3).requires_grad_()
+        images = batch(2).requires_grad_()
         scores = reward(images, prompts)
-        (scores * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+        (scores * torch.tensor([1.0, -2.0])).sum().backward()
         assert images.grad is not None
         with torch.no_grad():
             torch.testing.assert_close(reward(images, prompts), scores, rtol=1e-4, atol=1e-5)
