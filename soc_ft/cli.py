@@ -65,6 +65,8 @@ def _exiting(task: Task) -> Task:
 
 def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the output folder before the task starts; a refused task needs none."""
+    if folder.resolve() == Path.cwd():  # of a command that has no output folder
+        return
     for empty in (folder, folder.parent):
         with contextlib.suppress(OSError):
             empty.rmdir()

@@ -35,7 +35,7 @@ def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
 
     Raises:
         ConfigError: weights are missing or unfit.
-        RunError: interrupted, or a file cannot be written.
+        RunError: interrupted; what was made is kept.
     """
     settings = plan.settings
     if settings.threads:
@@ -43,14 +43,15 @@ def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
     device = _device(settings.device)
     output = Path(settings.output)
     sets = plan.sets or picture_sets(plan, device)
-    if settings.save_images and not plan.sets:
+    keep = settings.save_images and not plan.sets
+    if keep:
         write_folder(output / PICTURES, sets)
     results = score(sets, plan.measures, settings.metric_batch, device)
     files = write_tables(results, output)
     sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
     files += [sheet] if sheet else []
+    print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, keep)}")
     _record(plan, config, results, output, files)
-    print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, settings.save_images)}")
     return results
 
 
@@ -77,10 +78,9 @@ def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:
 
 
 def _title(each: PictureSet) -> str:
-    """What a column shows, without what is the same in all of them as a rule."""
-    return (
-        "{} {schedule}, eta {eta:g}".format(each.model, **each.block) if each.block else each.model
-    )
+    """What a column shows, without what is as a rule the same in all of them."""
+    sampling = " {schedule}, eta {eta:g}".format(**each.block) if each.block else ""
+    return each.model + sampling
 
 
 def _record(
