@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from soc_ft.errors import ConfigError
 from soc_ft.rewards.imagereward import ImageReward
