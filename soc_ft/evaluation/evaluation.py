@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from soc_ft.config.plan import Plan
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, RunError
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
 from soc_ft.evaluation.scores import Scores
@@ -42,11 +42,16 @@ def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
         torch.set_num_threads(settings.threads)
     device = _device(settings.device)
     output = Path(settings.output)
-    sets = plan.sets or picture_sets(plan, device)
     keep = settings.save_images and not plan.sets
-    if keep:
-        write_folder(output / PICTURES, sets)
-    results = score(sets, plan.measures, settings.metric_batch, device)
+    try:
+        sets = plan.sets or picture_sets(plan, device)
+        if keep:
+            write_folder(output / PICTURES, sets)
+        results = score(sets, plan.measures, settings.metric_batch, device)
+    except KeyboardInterrupt:
+        raise RunError(
+            "interrupted; the pictures made so far are kept, and the same command goes on"
+        ) from None
     files = write_tables(results, output)
     sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
     files += [sheet] if sheet else []

@@ -21,7 +21,6 @@ from soc_ft.diffusion.finetune import Frozen
 from soc_ft.diffusion.loading import load_pipeline
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.diffusion.scheduler import adapt_scheduler
-from soc_ft.errors import RunError
 from soc_ft.evaluation.folders import PictureSet
 from soc_ft.evaluation.scores import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
@@ -35,7 +34,6 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
 
     Raises:
         ConfigError: weights are missing or unfit.
-        RunError: interrupted; what was made is kept.
     """
     assert plan.subject is not None
     settings = plan.settings
@@ -47,12 +45,7 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     if to_make < total:
         _log.info("%d of %d pictures were made before: %s", total - to_make, total, settings.store)
     if to_make:
-        try:
-            _make(plan, plan.subject, stores, missing, device)
-        except KeyboardInterrupt:
-            raise RunError(
-                "interrupted; the pictures made so far are kept, and the same command goes on"
-            ) from None
+        _make(plan, plan.subject, stores, missing, device)
         release_memory()
     return [
         PictureSet(

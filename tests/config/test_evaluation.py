@@ -120,6 +120,14 @@ def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path
         plan(f"run={run_dir}", "checkpoint=worst")
 
 
+def test_an_evaluation_is_tracked_where_its_run_was(run_dir: Path) -> None:
+    """Breaks when the evaluation of a run lands in another MLflow store than the run."""
+    config = composed(f"run={run_dir}", config="evaluate", folder="commands")
+    assert check_evaluation(config).tracking["_target_"].endswith(".no_tracker")
+    own = plan(f"run={run_dir}", "tracking={option: mlflow, experiment: mine}")
+    assert own.tracking["experiment"] == "mine"
+
+
 def test_prompts_come_from_anywhere(run_dir: Path, tmp_path: Path) -> None:
     """Breaks when prompts other than the run's cannot be given."""
     table = tmp_path / "prompts.csv"
