@@ -88,7 +88,7 @@ def differences(reward: NetworkReward, answer: Answer) -> dict[str, float]:
     scores = reward(images, inputs["prompts"])
     (gradient,) = torch.autograd.grad(scores.sum(), images)
     found = {
-        "score": float((scores - expected["scores"]).abs().max()),
+        "score": float((scores.detach() - expected["scores"]).abs().max()),
         "gradient": float((gradient - expected["gradient"]).norm() / expected["gradient"].norm()),
     }
     if len(expected["pillow"]):

@@ -31,14 +31,20 @@ AWKWARD_PROMPTS = (
 
 
 def pictures(sizes: tuple[tuple[int, int], ...], seed: int = 0) -> list[Tensor]:
-    """Pictures with large structures and fine noise: (3, H, W) uint8, one for each (H, W)."""
+    """Pictures with structures of several sizes and fine noise: (3, H, W) uint8, one for each size.
+
+    They differ in brightness, contrast and coarseness, as pictures do.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = []
     for height, width in sizes:
-        coarse = torch.rand(1, 3, 5, 5, generator=generator)
+        cells = int(torch.randint(2, 12, (), generator=generator))
+        light, contrast = (float(value) for value in torch.rand(2, generator=generator))
+        coarse = torch.rand(1, 3, cells, cells, generator=generator)
         smooth = F.interpolate(coarse, (height, width), mode="bilinear")[0]
-        noise = 0.2 * torch.rand(3, height, width, generator=generator)
-        made.append((255 * (0.8 * smooth + noise)).round().byte())
+        noise = torch.rand(3, height, width, generator=generator)
+        picture = 0.2 + 0.6 * light + (0.2 + contrast) * (smooth - 0.5) + 0.1 * (noise - 0.5)
+        made.append((255 * picture.clamp(0.02, 1)).round().byte())
     return made
 
 
