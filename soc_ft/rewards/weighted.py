@@ -51,7 +51,7 @@ class Weighted:
             raise ConfigError(f"{key}.rewards: give at least one reward")
         for name in rewards:
             value = coefficients.get(name)
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if not isinstance(value, int | float) or not math.isfinite(value):
                 raise ConfigError(
                     f"{key}.coefficients.{name}={value}: {key}.rewards.{name} needs a finite "
                     "number here"
