@@ -31,20 +31,19 @@ AWKWARD_PROMPTS = (
 
 
 def pictures(sizes: tuple[tuple[int, int], ...], seed: int = 0) -> list[Tensor]:
-    """Pictures with structures of several sizes and fine noise: (3, H, W) uint8, one for each size.
+    """Pictures of coarse patches under a tint, with fine noise: (3, H, W) uint8, one for each size.
 
-    They differ in brightness, contrast and coarseness, as pictures do.
+    The tint lets their scores differ, as those of pictures of different things do.
     """
     generator = torch.Generator().manual_seed(seed)
     made = []
     for height, width in sizes:
-        cells = int(torch.randint(2, 12, (), generator=generator))
-        light, contrast = (float(value) for value in torch.rand(2, generator=generator))
+        cells = int(torch.randint(2, 6, (), generator=generator))
+        tint = torch.rand(3, 1, 1, generator=generator)
         coarse = torch.rand(1, 3, cells, cells, generator=generator)
-        smooth = F.interpolate(coarse, (height, width), mode="bilinear")[0]
         noise = torch.rand(3, height, width, generator=generator)
-        picture = 0.2 + 0.6 * light + (0.2 + contrast) * (smooth - 0.5) + 0.1 * (noise - 0.5)
-        made.append((255 * picture.clamp(0.02, 1)).round().byte())
+        patches = F.interpolate(coarse, (height, width), mode="bilinear")[0]
+        made.append((255 * (0.5 * tint + 0.45 * patches + 0.05 * noise)).round().byte())
     return made
 
 
