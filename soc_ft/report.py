@@ -16,12 +16,10 @@ from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.statistics import Estimate, mean_and_error
+from soc_ft.runs import told
 
 OF_A_SETTING = ("gain", "control_cost", "objective")
 """Metrics that say nothing of the base model alone."""
-
-UNTOLD = ("seed=", "run_dir=", "trainer.threads=", "tracking=", "export=", "experiment=")
-"""Overrides that are the same for a whole comparison, or do not change a result."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,13 @@ def _read(path: Path) -> FinishedRun:
     results = {int(step): v for step, v in json.loads((path / "results.json").read_text()).items()}
     config = OmegaConf.load(path / "config.yaml")
     overrides = [str(override) for override in OmegaConf.load(path / "overrides.yaml")]
-    told = [o for o in overrides if not o.startswith(UNTOLD)]
+    settings = [override for override in told(overrides) if not override.startswith("seed=")]
     seconds = 0.0
     for line in (path / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)["metrics"]
         seconds += sum(float(v) for name, v in metrics.items() if "seconds_" in name)
     return FinishedRun(
-        " ".join(told), int(config.seed), results[min(results)], results[max(results)], seconds
+        " ".join(settings), int(config.seed), results[min(results)], results[max(results)], seconds
     )
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.errors import ConfigError
+
+UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "experiment=")
+"""How overrides begin that are the same for a whole comparison, or do not change a result."""
+
+
+def told(overrides: Sequence[str]) -> list[str]:
+    """The overrides that tell a run from its neighbours."""
+    return [override for override in overrides if not override.startswith(UNTOLD)]
 
 
 def open_run(folder: str | Path) -> tuple[Path, DictConfig]:

@@ -29,6 +29,7 @@ from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import replace_file
 from soc_ft.lit import RewardFineTuning
 from soc_ft.progress import Progress
+from soc_ft.runs import told
 from soc_ft.summary import shown, summarise
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.tracking.provenance import flatten, provenance
@@ -154,7 +155,7 @@ def _start_logging(
     """Write the resolved configuration into the run folder and open the record of the run."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if config.tracking.get("run_name", "") is None:
-        config.tracking.run_name = " ".join(overrides) or run.name
+        config.tracking.run_name = _run_name(run, overrides)
     logger = RunLogger(folder, instantiate(config.tracking))
     _write_configuration(folder, plain, overrides)
     tags = provenance() | {"overrides": " ".join(overrides)}
@@ -162,6 +163,12 @@ def _start_logging(
     logger.start(params, tags, resumed=resume)
     logger.log_artifact(folder / "config.yaml")
     return logger
+
+
+def _run_name(run: Run, overrides: Sequence[str]) -> str:
+    """What a person recognises a run by in a list of them, the telling part first."""
+    others = [o for o in told(overrides) if not o.startswith(("lambda=", "seed=", "name="))]
+    return " ".join([f"lambda={run.lambda_:g}", *others, f"seed={run.seed}", f"({run.name})"])
 
 
 @rank_zero_only

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from torch import Tensor
 
 from soc_ft.checkpoints import load_weights
@@ -158,6 +159,24 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, overrides: tuple[st
         for name in a.keys() - {"train/evaluations_forward", "train/evaluations_backward"}:
             assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-4), name
     assert largest_difference(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-3
+
+
+def test_a_run_is_named_by_what_tells_it_from_others(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when runs of a sweep cannot be told apart in MLflow, where names are cut short."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tiny_run(
+        "trainer.steps=1",
+        "tracking=mlflow",
+        f"tracking.uri={uri}",
+        "lambda=31.6",
+        "cfg_mode=none",
+        "seed=2",
+    )
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("soc_ft")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "lambda=31.6 trainer.steps=1 cfg_mode=none seed=2 (run)"
 
 
 def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun) -> None:

@@ -24,6 +24,8 @@ from soc_ft.tracking.provenance import without_password
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACT_FOLDER = "mlartifacts"
 UID_TAG = "soc_ft.uid"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag that tells MLflow's page that these are training runs, so that it need not guess."""
 MAX_POINTS = 1000
 MAX_PARAMS = 100
 MAX_KEY = 250
@@ -95,7 +97,7 @@ class Store:
         if found is None:
             location = self._artifact_location(name)
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return str(self._client.create_experiment(name, location, KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -189,7 +189,9 @@ def test_the_run_is_described(
     run = run_of(run_dir, uri)
     assert run.info.run_name == "lambda=10"
     assert run.info.status == "FAILED"
-    assert client(uri).get_experiment(run.info.experiment_id).name == "soc_ft"
+    experiment = client(uri).get_experiment(run.info.experiment_id)
+    assert experiment.name == "soc_ft"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert {key: run.data.params[key] for key in many} == many
     assert run.data.params["long"] == "x" * 497 + "..."
     assert run.data.params["odd _key_"] == ""
