@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -27,13 +27,13 @@ class FinishedRun:
     """One run of a comparison.
 
     Attributes:
-        settings: the overrides that distinguish it, as typed.
+        settings: the overrides that other runs of the comparison do not share, as typed.
         seed: of the run.
         before, after: first and last validation.
         seconds: spent in optimizer steps.
     """
 
-    settings: str
+    settings: tuple[str, ...]
     seed: int
     before: dict[str, float]
     after: dict[str, float]
@@ -49,7 +49,12 @@ def read_runs(folder: Path) -> list[FinishedRun]:
     paths = sorted((path.parent for path in folder.rglob("results.json")), key=_numbers_by_value)
     if not paths:
         raise ConfigError(f"{folder}: holds no finished run (a folder with results.json)")
-    return [_read(path) for path in paths]
+    runs = [_read(path) for path in paths]
+    shared = set(runs[0].settings).intersection(*(run.settings for run in runs))
+    return [
+        replace(run, settings=tuple(each for each in run.settings if each not in shared))
+        for run in runs
+    ]
 
 
 def _numbers_by_value(path: Path) -> list[tuple[str, float]]:
@@ -61,13 +66,13 @@ def _read(path: Path) -> FinishedRun:
     results = {int(step): v for step, v in json.loads((path / "results.json").read_text()).items()}
     config = OmegaConf.load(path / "config.yaml")
     overrides = [str(override) for override in OmegaConf.load(path / "overrides.yaml")]
-    settings = [override for override in told(overrides) if not override.startswith("seed=")]
+    settings = tuple(each for each in told(overrides) if not each.startswith("seed="))
     seconds = 0.0
     for line in (path / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)["metrics"]
         seconds += sum(float(v) for name, v in metrics.items() if "seconds_" in name)
     return FinishedRun(
-        " ".join(settings), int(config.seed), results[min(results)], results[max(results)], seconds
+        settings, int(config.seed), results[min(results)], results[max(results)], seconds
     )
 
 
@@ -94,7 +99,7 @@ def plot_reward(runs: list[FinishedRun], path: Path) -> None:
     from soc_ft.evaluation.plots import plot_bars
 
     rewards = {
-        settings or "defaults": mean_and_error([run.after["reward"] for run in group])
+        settings.replace(" ", "\n"): mean_and_error([run.after["reward"] for run in group])
         for settings, group in _by_setting(runs).items()
     }
     base = mean_and_error([run.before["reward"] for run in runs]).mean
@@ -104,7 +109,7 @@ def plot_reward(runs: list[FinishedRun], path: Path) -> None:
 def _by_setting(runs: list[FinishedRun]) -> dict[str, list[FinishedRun]]:
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        groups.setdefault(run.settings, []).append(run)
+        groups.setdefault(" ".join(run.settings) or "fine-tuned", []).append(run)
     return groups
 
 
