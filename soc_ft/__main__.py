@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from soc_ft.cli import run_command
+from soc_ft.errors import ConfigError
 
 
 def fine_tune(config: DictConfig) -> None:
@@ -15,12 +18,20 @@ def fine_tune(config: DictConfig) -> None:
     from soc_ft.config import check, check_resume
 
     settings = HydraConfig.get()
+    _require_multirun(settings)
     folder = Path(settings.runtime.output_dir)
     run = check(config)
     check_resume(config, folder)
     from soc_ft.training import train
 
     train(config, run, folder, settings.overrides.task)
+
+
+def _require_multirun(settings: HydraConf) -> None:
+    """Refuse a sweep preset without ``-m``, of which Hydra would run one job and say nothing."""
+    preset = settings.runtime.choices.get("sweep")
+    if preset is not None and settings.mode != RunMode.MULTIRUN:
+        raise ConfigError(f"sweep={preset}: is a list of jobs; start it with python -m soc_ft -m")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.errors import ConfigError
 
-UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "experiment=")
+UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "experiment=", "sweep=")
 """How overrides begin that are the same for a whole comparison, or do not change a result."""
 
 

@@ -26,6 +26,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         (["method.nothing=1"], "method.nothing"),
         (["model.path=/nowhere"], "/nowhere"),
         (["lambda=1", "lambda"], "lambda"),
+        (["experiment=quickstart", "sweep=lambda"], "python -m soc_ft -m"),
     ],
 )
 def test_configuration_errors_are_one_line_and_exit_code_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from soc_ft.config import parse
 from soc_ft.config.checks import component_class
@@ -54,10 +55,25 @@ def test_experiments_say_what_they_need(experiment: str) -> None:
         assert word in text
 
 
+SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_job_of_a_sweep_composes(sweep: str) -> None:
+    """Breaks when a preset names an option or a key that there is not."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        composed_sweep = compose("config", [f"sweep={sweep}"], return_hydra_config=True)
+    ((key, values),) = composed_sweep.hydra.sweeper.params.items()
+    jobs = str(values).split(",")
+    assert len(set(jobs)) > 1
+    for value in jobs:
+        parse(composed(f"{key}={value}"))
+
+
 def test_every_folder_is_a_known_group() -> None:
     """Breaks when a group is added whose options the test above would not compose."""
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    assert folders <= {*GROUPS, "metric", "experiment", "commands", "hydra"}
+    assert folders <= {*GROUPS, "metric", "experiment", "sweep", "commands", "hydra"}
 
 
 @pytest.mark.parametrize("metric", sorted(p.stem for p in (conf_dir() / "metric").glob("*.yaml")))
