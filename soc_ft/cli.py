@@ -64,10 +64,15 @@ def _exiting(task: Task) -> Task:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Hydra makes the output folder before the task starts; a refused task needs none."""
-    if folder.resolve() == Path.cwd():  # of a command that has no output folder
-        return
-    for empty in (folder, folder.parent):
+    """Hydra makes the output folder before the task starts; a refused task needs none.
+
+    Nor does it need the folders around it, but outside the current one these are not ours.
+    """
+    folder, here = folder.resolve(), Path.cwd()
+    ours = [each for each in (folder, *folder.parents) if here in each.parents] or [folder]
+    for empty in ours:
+        if empty == here:  # of a command that has no output folder
+            return
         with contextlib.suppress(OSError):
             empty.rmdir()
 

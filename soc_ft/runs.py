@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.errors import ConfigError
 
-UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "experiment=", "sweep=")
-"""How overrides begin that are the same for a whole comparison, or do not change a result."""
+UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "sweep=")
+"""How overrides begin that do not change a result."""
 
 
 def told(overrides: Sequence[str]) -> list[str]:

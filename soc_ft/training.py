@@ -167,7 +167,8 @@ def _start_logging(
 
 def _run_name(run: Run, overrides: Sequence[str]) -> str:
     """What a person recognises a run by in a list of them, the telling part first."""
-    others = [o for o in told(overrides) if not o.startswith(("lambda=", "seed=", "name="))]
+    repeated = ("lambda=", "seed=", "name=", "experiment=")  # an experiment sets the name
+    others = [override for override in told(overrides) if not override.startswith(repeated)]
     return " ".join([f"lambda={run.lambda_:g}", *others, f"seed={run.seed}", f"({run.name})"])
 
 

@@ -39,7 +39,17 @@ def test_configuration_errors_are_one_line_and_exit_code_2(
     assert done.stderr.startswith("soc_ft: error: ")
     assert done.stderr.count("\n") == 1
     assert word in done.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_run_leaves_folders_that_are_not_its_own(tmp_path: Path) -> None:
+    """Breaks when tidying up after a refusal removes a folder that the user had made."""
+    mine, here = tmp_path / "mine", tmp_path / "here"
+    mine.mkdir()
+    here.mkdir()
+    run("lambda=-1", f"run_dir={mine}/run", cwd=here)
+    assert mine.is_dir()
+    assert not list(mine.iterdir())
 
 
 def test_an_unwritable_output_folder_is_one_line(tmp_path: Path) -> None:

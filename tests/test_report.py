@@ -37,6 +37,15 @@ def test_jobs_keep_the_order_of_their_numbers(tiny_run: TinyRun, tmp_path: Path)
     assert [row.split(" |")[0].split("lambda=")[1] for row in rows] == ["3", "100", "200"]
 
 
+def test_experiments_are_settings_like_others(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when runs of two experiments are averaged as if they were two seeds of one."""
+    for name in ("one", "two"):
+        run = tiny_run("trainer.steps=1", folder=f"sweep/{name}")
+        (run / "overrides.yaml").write_text(f"- experiment={name}\n")
+    rows = table(read_runs(tmp_path / "sweep")).splitlines()[3:]
+    assert [row.split(" | ")[0] for row in rows] == ["| experiment=one", "| experiment=two"]
+
+
 def test_the_report_is_written_with_a_plot(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

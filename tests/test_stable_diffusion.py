@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from soc_ft.diffusion.architectures import random_pipeline
-from tests.test_training import crash_at, largest_difference, weights
+from tests.trained import crash_at, largest_difference, weights
 
 TinyRun = Callable[..., Path]
 
@@ -47,6 +47,7 @@ def test_trains_resumes_exports_and_reloads_in_diffusers(
         after.load_lora_weights(resumed / "model")
     else:
         after = StableDiffusionPipeline.from_pretrained(resumed / "model")
+        assert largest_difference(after.unet.state_dict(), weights(resumed)) == 0
     assert largest_difference(before.vae.state_dict(), after.vae.state_dict()) == 0
     latents = [
         pipeline(

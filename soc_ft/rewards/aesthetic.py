@@ -39,7 +39,7 @@ class Aesthetic(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(
+        self._build(
             {
                 "weights": weights,
                 "clip_weights": clip_weights,
@@ -63,7 +63,7 @@ class Aesthetic(NetworkReward):
         import torch
 
         from soc_ft.rewards.networks import clip
-        from soc_ft.rewards.networks.loading import load_frozen
+        from soc_ft.rewards.networks.loading import key_in_clip, load_frozen
 
         head = load_frozen(clip.AestheticHead, files["weights"], torch.float32)
         embedder = load_frozen(
@@ -71,6 +71,6 @@ class Aesthetic(NetworkReward):
             files["clip_weights"],
             dtype,
             layers=cls.layers,
-            key_in_file=clip.key_in_file,
+            key_in_file=key_in_clip,
         )
         return clip.AestheticNetwork(embedder, head)

@@ -41,7 +41,7 @@ class HPSv2(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(
+        self._build(
             {"version": version, "weights": weights, "dtype": dtype, "batch_size": batch_size}
         )
 
@@ -54,11 +54,11 @@ class HPSv2(NetworkReward):
     @classmethod
     def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> HPSv2Network:
         """The network."""
-        from soc_ft.rewards.networks.hpsv2 import HPSv2Network, official_key
-        from soc_ft.rewards.networks.loading import load_frozen
+        from soc_ft.rewards.networks.hpsv2 import HPSv2Network
+        from soc_ft.rewards.networks.loading import key_in_clip, load_frozen
 
         return load_frozen(
-            HPSv2Network, files["weights"], dtype, layers=cls.layers, key_in_file=official_key
+            HPSv2Network, files["weights"], dtype, layers=cls.layers, key_in_file=key_in_clip
         )
 
     @classmethod

@@ -38,7 +38,7 @@ class ImageReward(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(
+        self._build(
             {
                 "weights": weights,
                 "vocabulary": vocabulary,

@@ -25,7 +25,9 @@ class NetworkReward(ABC):
     Rewards with the same weights and precision share one network in a process.
 
     Args:
-        arguments: of the constructor, by name: those of the files, ``dtype`` and ``batch_size``.
+        weights: file, folder or hub id of the weights.
+        dtype: of the network.
+        batch_size: pictures that are scored and differentiated together; None is all of them.
 
     Raises:
         ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
@@ -36,7 +38,16 @@ class NetworkReward(ABC):
     layers: ClassVar[tuple[int, ...]] = ()
     """Depths of the network's picture and text parts, if not those of the published weights."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        weights: str | None = None,
+        dtype: Precision = "float32",
+        batch_size: int | None = None,
+    ) -> None:
+        self._build({"weights": weights, "dtype": dtype, "batch_size": batch_size})
+
+    def _build(self, arguments: Mapping[str, Any]) -> None:
+        """Load the network; for constructors with further arguments, which all go in by name."""
         self.check_values(arguments)
         import torch
 

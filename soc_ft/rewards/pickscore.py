@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.rewards.network_reward import NetworkReward, Precision
+from soc_ft.rewards.network_reward import NetworkReward
 from soc_ft.rewards.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ class PickScore(NetworkReward):
 
     name = "pickscore"
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        dtype: Precision = "float32",
-        batch_size: int | None = None,
-    ) -> None:
-        super().__init__({"weights": weights, "dtype": dtype, "batch_size": batch_size})
-
     @classmethod
     def files(cls, arguments: Mapping[str, Any]) -> dict[str, WeightFile]:
         """The fine-tuned CLIP."""
@@ -47,9 +39,9 @@ class PickScore(NetworkReward):
     def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
         """The network."""
         from soc_ft.rewards.networks import clip
-        from soc_ft.rewards.networks.loading import load_frozen
+        from soc_ft.rewards.networks.loading import key_in_clip, load_frozen
 
         embedder = load_frozen(
-            clip.vit_h_14, files["weights"], dtype, layers=cls.layers, key_in_file=clip.key_in_file
+            clip.vit_h_14, files["weights"], dtype, layers=cls.layers, key_in_file=key_in_clip
         )
         return clip.CosineNetwork(embedder, scaled=True)

@@ -51,7 +51,11 @@ class Weighted:
             raise ConfigError(f"{key}.rewards: give at least one reward")
         for name in rewards:
             value = coefficients.get(name)
-            if not isinstance(value, int | float) or not math.isfinite(value):
+            if (
+                type(value) is bool
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+            ):
                 raise ConfigError(
                     f"{key}.coefficients.{name}={value}: {key}.rewards.{name} needs a finite "
                     "number here"

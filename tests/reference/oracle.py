@@ -132,7 +132,7 @@ def hpsv2(folder: Path, inputs: Inputs, layers: int | None = 3) -> dict[str, Exp
     """HPSv2 with so many layers a tower; None is the full size, at which no picture is scored."""
     # The package imports a drawing program by mistake, which asks for a display.
     sys.modules["turtle"] = ModuleType("turtle")
-    sys.modules["turtle"].forward = None  # type: ignore[attr-defined]
+    sys.modules["turtle"].forward = None
     from hpsv2 import img_score
     from hpsv2.src.open_clip import factory, tokenize
 

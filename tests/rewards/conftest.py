@@ -34,6 +34,6 @@ def small(arguments_of: Callable[[str], Arguments]) -> Callable[[str], NetworkRe
 
     @cache
     def load(name: str) -> NetworkReward:
-        return SMALL[name][0](**arguments_of(name))  # type: ignore[call-arg]
+        return SMALL[name][0](**arguments_of(name))
 
     return load

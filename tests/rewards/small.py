@@ -18,6 +18,7 @@ from soc_ft.rewards.hpsv2 import HPSv2
 from soc_ft.rewards.imagereward import ImageReward
 from soc_ft.rewards.network_reward import NetworkReward
 from soc_ft.rewards.networks import clip, hpsv2, imagereward
+from soc_ft.rewards.networks.loading import key_in_clip
 from soc_ft.rewards.pickscore import PickScore
 from tests.rewards.inputs import randomise, vocabulary
 
@@ -57,21 +58,21 @@ def write_imagereward(folder: Path) -> dict[str, str]:
 
 def write_hpsv2(folder: Path) -> dict[str, str]:
     """Arguments of a small HPSv2, whose files are in the folder."""
-    weights = published(hpsv2.HPSv2Network(*LAYERS), hpsv2.official_key)
+    weights = published(hpsv2.HPSv2Network(*LAYERS), key_in_clip)
     torch.save({"epoch": 3, "state_dict": weights}, folder / "HPS_v2.1_compressed.pt")
     return {"weights": str(folder / "HPS_v2.1_compressed.pt")}
 
 
 def write_pickscore(folder: Path) -> dict[str, str]:
     """Arguments of a small PickScore, whose files are in the folder."""
-    weights = published(clip.vit_h_14(*LAYERS), clip.key_in_file)
+    weights = published(clip.vit_h_14(*LAYERS), key_in_clip)
     save_file(weights, folder / "model.safetensors")
     return {"weights": str(folder / "model.safetensors")}
 
 
 def write_clip(folder: Path) -> dict[str, str]:
     """Arguments of a small CLIP score, whose files are in the folder."""
-    weights = published(clip.vit_l_14(*LAYERS), clip.key_in_file)
+    weights = published(clip.vit_l_14(*LAYERS), key_in_clip)
     save_file(weights, folder / "model.safetensors")
     return {"weights": str(folder / "model.safetensors")}
 

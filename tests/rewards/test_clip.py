@@ -29,7 +29,7 @@ def test_the_network_of_the_aesthetic_predictor_is_not_shared_by_another_file(
     small: Callable[[str], NetworkReward],
 ) -> None:
     """Breaks when networks are told apart by their architecture alone."""
-    embedders = [small(name).network.embedder for name in ("clip", "aesthetic")]  # type: ignore[union-attr]
+    embedders = [small(name).network.embedder for name in ("clip", "aesthetic")]
     assert embedders[0] is not embedders[1]
 
 

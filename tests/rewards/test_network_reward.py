@@ -99,7 +99,7 @@ def test_bfloat16_comes_close_to_float32(
     small: Small, arguments_of: Callable[[str], dict[str, str]], name: str
 ) -> None:
     """Breaks when the networks ignore `dtype`, or preprocessing and head are rounded with them."""
-    reward = SMALL[name][0](**arguments_of(name), dtype="bfloat16")  # type: ignore[call-arg]
+    reward = SMALL[name][0](**arguments_of(name), dtype="bfloat16")
     assert torch.bfloat16 in {weight.dtype for weight in reward.network.parameters()}
     images, prompts = batch(1), ["a cat"]
     exact, rounded = small(name)(images, prompts), reward(images, prompts)
@@ -112,7 +112,7 @@ def test_a_second_reward_shares_the_network(
     small: Small, arguments_of: Callable[[str], dict[str, str]]
 ) -> None:
     """Breaks when a validation metric loads the weights of the reward a second time."""
-    again = SMALL["hpsv2"][0](**arguments_of("hpsv2"), batch_size=1)  # type: ignore[call-arg]
+    again = SMALL["hpsv2"][0](**arguments_of("hpsv2"), batch_size=1)
     assert again.network is small("hpsv2").network
     assert again.batch_size == 1
 

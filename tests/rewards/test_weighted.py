@@ -67,6 +67,7 @@ def test_the_gradient_is_the_weighted_sum_of_the_gradients() -> None:
         ({}, {}, "at least one reward"),
         ({"a": Redness()}, {}, "reward.coefficients.a=None"),
         ({"a": Redness()}, {"a": "much"}, "reward.coefficients.a=much"),
+        ({"a": Redness()}, {"a": True}, "reward.coefficients.a=True"),
         ({"a": Redness()}, {"a": float("nan")}, "reward.coefficients.a=nan"),
         ({"a": Redness()}, {"a": 1.0, "b": 2.0}, "reward.coefficients.b"),
     ],

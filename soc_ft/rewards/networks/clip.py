@@ -162,8 +162,3 @@ def _config(
             "patch_size": 14,
         },
     )
-
-
-def key_in_file(name: str) -> str:
-    """Name in a file of transformers' ``CLIPModel`` of a weight of an :class:`Embedder`."""
-    return name.removeprefix("clip.")

@@ -36,8 +36,3 @@ class HPSv2Network(ScoringNetwork):
         seen = at_least_float32(self.clip.encode_image(pixels.to(weight.dtype)))
         read = at_least_float32(self.clip.encode_text(tokens))
         return (F.normalize(seen, dim=-1) * F.normalize(read, dim=-1)).sum(dim=-1)
-
-
-def official_key(name: str) -> str:
-    """Name in the published weights of a weight of :class:`HPSv2Network`."""
-    return name.removeprefix("clip.")

@@ -68,6 +68,11 @@ def load_frozen(
     return network  # type: ignore[return-value]
 
 
+def key_in_clip(name: str) -> str:
+    """Name in a file of a CLIP alone, for a weight of a network that holds it as ``clip``."""
+    return name.removeprefix("clip.")
+
+
 def read_weights(path: Path, named: str) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file or a checkpoint of PyTorch, on the CPU.
 
