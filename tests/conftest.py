@@ -82,13 +82,17 @@ def tiny_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def curve(folder: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The metrics of a run by optimizer step, without those that measure time."""
+    """The metrics of a run by optimizer step, without those that measure time and memory."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [
         (
             record["step"],
-            {name: value for name, value in record["metrics"].items() if "seconds" not in name},
+            {
+                name: value
+                for name, value in record["metrics"].items()
+                if "seconds" not in name and "memory" not in name
+            },
         )
         for record in records
     ]
