@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,19 @@ UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "swe
 def told(overrides: Sequence[str]) -> list[str]:
     """The overrides that tell a run from its neighbours."""
     return [override for override in overrides if not override.startswith(UNTOLD)]
+
+
+def sweep_name(folder: Path) -> str:
+    """What a sweep is called: its folder's path below ``multirun``, else the folder's own name.
+
+    ``multirun/2026-11-21/09-30-00-quickstart`` is ``2026-11-21_09-30-00-quickstart``.
+    """
+    path = Path(os.path.abspath(folder))
+    parts = path.parts
+    if "multirun" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("multirun", 1)
+        return "_".join(parts[last + 1 :])
+    return path.name
 
 
 def open_run(folder: str | Path) -> tuple[Path, DictConfig]:
