@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,9 +17,39 @@ UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "swe
 """How overrides begin that do not change a result."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a configuration comes from, for the record of its run.
+
+    Attributes:
+        overrides: what was typed.
+        choices: option of each configuration group.
+        sweep: folder of the sweep that the run is a job of.
+        tags: commit of the code, if it is not the checkout that is running.
+    """
+
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    sweep: Path | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def choices_of(settings: Any) -> dict[str, str | None]:
+    """Chosen option of each configuration group, from Hydra's own node of a configuration."""
+    choices = settings.runtime.choices.items()
+    return {str(group): option for group, option in choices if not str(group).startswith("hydra/")}
+
+
 def told(overrides: Sequence[str]) -> list[str]:
     """The overrides that tell a run from its neighbours."""
     return [override for override in overrides if not override.startswith(UNTOLD)]
+
+
+def distinguishing(runs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The overrides of each run that the others do not all share."""
+    settings = [told(overrides) for overrides in runs]
+    shared = set.intersection(*map(set, settings)) if len(settings) > 1 else set()
+    return [[each for each in one if each not in shared] for one in settings]
 
 
 def sweep_name(folder: Path) -> str:

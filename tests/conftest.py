@@ -62,12 +62,13 @@ def _addable(override: str) -> str:
 def train_tiny(folder: Path, *overrides: str) -> Path:
     """Train the tiny model in a folder, which is returned."""
     from soc_ft.config import check, check_resume
+    from soc_ft.runs import Origin
     from soc_ft.training import train
 
     config = composed(*TINY, *overrides)
     typed = check(config)
     check_resume(config, folder)
-    train(config, typed, folder, overrides)
+    train(config, typed, folder, Origin(overrides))
     return folder
 
 
