@@ -59,6 +59,7 @@ def _train(folder: Path, preemption: Preemption | None) -> None:
         stream=sys.stdout,
         force=True,
     )
+    logging.getLogger("submitit").propagate = False  # it prints by itself
     from soc_ft.config import check, check_resume
 
     job = Job.load(folder)

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from soc_ft.cluster.record import Job, State, write_state
+from soc_ft.cluster.record import Job
 from soc_ft.cluster.sweep import Sweep
 from soc_ft.config.schema import Run
 from soc_ft.errors import ConfigError
@@ -67,7 +67,6 @@ class FolderLauncher(Launcher):
         for place, job in composed:
             place.mkdir(parents=True, exist_ok=True)
             job.save(place)
-            write_state(place, State.QUEUED)
         self.start(sweep, [place for place, _ in composed])
         return [_returned(job) for _, job in composed]
 

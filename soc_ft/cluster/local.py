@@ -45,6 +45,7 @@ def run_here(sweep: Sweep, folders: Sequence[Path]) -> None:
     """Run the jobs of these folders one by one, whatever becomes of each."""
     code = snapshot_code(sweep.folder)
     for folder in folders:
+        write_state(folder, State.QUEUED)
         Submission("local", LOG_FILE, code.name).append(folder)
     settings = distinguishing([Job.load(folder).overrides for folder in folders])
     for place, (folder, overrides) in enumerate(zip(folders, settings, strict=True), 1):

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: its queue, which remembers ended jobs for minutes, and its accounting."""
+"""What Slurm says of jobs: its queue, which soon forgets ended jobs, and its accounting."""
 
 from __future__ import annotations
 

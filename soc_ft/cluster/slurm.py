@@ -106,6 +106,8 @@ def submit(sweep: Sweep, folders: Sequence[Path], parameters: Mapping[str, Any])
 
     code = snapshot_code(sweep.folder)
     jobs = [SlurmJob(folder, _PATIENCE * parameters["signal_delay_s"]) for folder in folders]
+    for folder in folders:
+        write_state(folder, State.QUEUED)
     try:
         submitted = _executor(sweep, parameters, code).submit_array(jobs)
     except (submitit.core.utils.FailedJobError, RuntimeError, ValueError) as error:
@@ -126,7 +128,7 @@ def _executor(sweep: Sweep, parameters: Mapping[str, Any], code: Path) -> Any:
 
     given = dict(parameters)
     executor = submitit.AutoExecutor(
-        folder=given.pop("submitit_folder"),
+        folder=Path(sweep.cwd, given.pop("submitit_folder")),
         cluster="slurm",
         slurm_max_num_timeout=given.pop("max_num_timeout"),
     )
