@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -38,6 +41,33 @@ class BrokenFor(Redness):
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         broken = torch.tensor([self.word in prompt for prompt in prompts], device=images.device)
         return super().__call__(images, prompts) + torch.where(broken, torch.nan, 0.0)
+
+
+class Fated(Redness):
+    """Ends its job in the third optimizer step, the way its fate says, unless there is peace."""
+
+    name: ClassVar[str] = "fated"
+
+    def __init__(self, scale: float = 1.0, fate: str = "none", peace: str = "") -> None:
+        super().__init__(scale)
+        self.fate = fate
+        self.peace = Path(peace)
+        self.gradients = 0
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        self.gradients += images.requires_grad
+        if self.gradients == 3 and not self.peace.exists():
+            if self.fate == "raises":
+                raise ValueError("the reward broke")
+            if self.fate == "memory":
+                self._hog()
+        return super().__call__(images, prompts)
+
+    def _hog(self) -> None:
+        held = []
+        while True:
+            held.append(bytearray(os.urandom(1 << 20)) * 200)
+            time.sleep(0.1)
 
 
 class MeanColour:

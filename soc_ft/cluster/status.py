@@ -165,7 +165,7 @@ def _last_words(log: Path | None) -> tuple[State, str] | None:
     for pattern, state in _LAST_WORDS:
         for line in reversed(attempt):
             if pattern.search(line):
-                return state, line
+                return state, line[max(line.find("slurmstepd"), 0) :]  # behind a progress bar
     return None
 
 

@@ -1,0 +1,179 @@
+"""Whole sweeps on a real Slurm: jobs that are disturbed, and those beside them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from soc_ft.cluster.rerun import rerun_failed
+from soc_ft.cluster.status import State, read_sweep
+from tests.cluster.sweeps import (
+    SLURM,
+    kill_process,
+    slurm_id,
+    start,
+    step_of,
+    sweep_command,
+    wait_until,
+)
+from tests.conftest import curve
+from tests.trained import largest_difference, weights
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+
+FATES = ("undisturbed", "signalled", "requeued", "killed", "cancelled", "raises", "memory")
+
+
+def scancel(environment: Mapping[str, str], *arguments: str) -> None:
+    subprocess.run(["scancel", *arguments], env={**environment}, check=True)
+
+
+def after(job: Path, step: int, deed: Callable[[], object]) -> None:
+    """Do something to a job as soon as it has recorded an optimizer step."""
+    wait_until(lambda: step_of(job) >= step)
+    deed()
+
+
+def test_every_fate_of_a_job(
+    tmp_path: Path, slurm_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a disturbed job ends with other weights or another curve than an undisturbed one,
+    if it takes others with it, or if its end is not told for what it was."""
+    sweep, peace = tmp_path / "sweep", tmp_path / "peace"
+    command = sweep_command(
+        sweep,
+        *SLURM,
+        "reward._target_=tests.scorers.Fated",
+        f"+reward.fate={','.join(FATES)}",
+        f"+reward.peace={peace}",
+        "trainer.steps=9",
+        "trainer.checkpoint_every=3",
+    )
+    environment = slurm_environment
+    job = {fate: sweep / str(number) for number, fate in enumerate(FATES)}
+    submitting = start(command, environment, tmp_path)
+    wait_until(lambda: (job["memory"] / "submissions.jsonl").is_file())
+    identity = {fate: slurm_id(folder) for fate, folder in job.items()}
+
+    def signalled() -> None:
+        scancel(environment, "--signal=USR2", identity["signalled"])
+
+    after(job["signalled"], 2, signalled)
+    after(
+        job["requeued"],
+        4,
+        lambda: subprocess.run(
+            ["scontrol", "requeue", identity["requeued"]], env={**environment}, check=True
+        ),
+    )
+    after(job["killed"], 4, lambda: kill_process(job["killed"]))
+    after(job["cancelled"], 4, lambda: scancel(environment, identity["cancelled"]))
+    after(job["signalled"], 5, signalled)
+    output, _ = submitting.communicate(timeout=600)
+    assert submitting.returncode == 4, output
+
+    told = {job.folder.name: job for job in read_sweep(sweep)}
+    state = {fate: told[folder.name].state for fate, folder in job.items()}
+    reason = {fate: told[folder.name].reason for fate, folder in job.items()}
+    assert state == {
+        "undisturbed": State.FINISHED,
+        "signalled": State.FINISHED,
+        "requeued": State.FINISHED,
+        "killed": State.FAILED,
+        "cancelled": State.CANCELLED,
+        "raises": State.FAILED,
+        "memory": State.OUT_OF_MEMORY,
+    }, output
+    assert reason["raises"] == "ValueError: the reward broke"
+    assert "memory limit" in reason["memory"]
+
+    peace.touch()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    assert rerun_failed(sweep, ["mem_gb=3"]) == 4
+    assert {job.state for job in read_sweep(sweep)} == {State.FINISHED}
+    expected = weights(job["undisturbed"])
+    for fate, folder in job.items():
+        assert largest_difference(weights(folder), expected) == 0, fate
+        assert curve(folder) == curve(job["undisturbed"]), fate
+        assert step_of(folder) == 9
+
+
+def test_closing_the_terminal_loses_nothing(
+    tmp_path: Path, slurm_environment: Mapping[str, str]
+) -> None:
+    """Breaks if jobs end with the command that submitted them, or their results with it."""
+    sweep = tmp_path / "sweep"
+    overrides = (*SLURM, "seed=0,1", "trainer.steps=2")
+    submitting = start(sweep_command(sweep, *overrides), slurm_environment, tmp_path)
+    wait_until(lambda: (sweep / "1" / "submissions.jsonl").is_file())
+    submitting.send_signal(signal.SIGHUP)
+    assert submitting.wait(timeout=30) != 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in slurm_environment.items():
+            patch.setenv(name, value)
+        assert {job.state for job in read_sweep(sweep)} <= {State.QUEUED, State.RUNNING}
+        wait_until(lambda: not any(job.state.waiting for job in read_sweep(sweep)))
+        assert [job.state for job in read_sweep(sweep)] == [State.FINISHED] * 2
+
+
+def test_what_was_submitted_is_what_runs(
+    tmp_path: Path, slurm_environment: Mapping[str, str]
+) -> None:
+    """Breaks if a job that waits in the queue reads a file that somebody edits meanwhile."""
+    clone = tmp_path / "clone"
+    top = Path(__file__).parent.parent.parent
+    subprocess.run(["git", "clone", "--quiet", str(top), str(clone)], check=True)
+    sweep = tmp_path / "sweep"
+    environment = {**slurm_environment}
+    command = sweep_command(sweep, *SLURM, "seed=0,1", "trainer.steps=2", "~trainer.lr")
+    hold = "+hydra.launcher.additional_parameters.hold=true"
+    submitting = start([*command[:-1], "trainer.steps=2", hold], environment, clone)
+    wait_until(lambda: (sweep / "1" / "submissions.jsonl").is_file())
+    trainer = clone / "conf" / "trainer" / "default.yaml"
+    trainer.write_text(trainer.read_text().replace("steps: 800", "steps: broken"))
+    (clone / "soc_ft" / "training.py").write_text("raise ImportError('edited')\n")
+    identity = slurm_id(sweep / "0").partition("_")[0]
+    subprocess.run(["scontrol", "release", identity], env=environment, check=True)
+    output, _ = submitting.communicate(timeout=300)
+    assert submitting.returncode == 0, output
+    assert step_of(sweep / "1") == 2
+
+
+def test_two_tasks_train_as_one_process_does(
+    tmp_path: Path, slurm_environment: Mapping[str, str]
+) -> None:
+    """Breaks if the processes of a job do not find each other, or do each the work of all."""
+    both = {}
+    for devices in (1, 2):
+        sweep = tmp_path / str(devices)
+        overrides = (*SLURM, f"trainer.devices={devices}", "seed=0", "trainer.steps=4")
+        command = sweep_command(sweep, *overrides, "validation.every=4")
+        submitting = start(command, slurm_environment, tmp_path)
+        output, _ = submitting.communicate(timeout=300)
+        assert submitting.returncode == 0, output
+        both[devices] = sweep / "0"
+    one, two = curve(both[1]), curve(both[2])
+    assert [step for step, _ in one] == [step for step, _ in two]
+    for (_, expected), (_, metrics) in zip(one, two, strict=True):
+        shared = {name for name in expected if not name.startswith("train/evaluations")}
+        assert shared <= metrics.keys()
+        for name in shared:
+            assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+
+
+def test_tasks_that_do_not_fit_are_refused_before_submission(
+    tmp_path: Path, slurm_environment: Mapping[str, str]
+) -> None:
+    """Breaks if a job would start with fewer processes than the training waits for."""
+    overrides = (*SLURM, "trainer.devices=2", "hydra.launcher.tasks_per_node=1", "seed=0,1")
+    submitting = start(sweep_command(tmp_path / "s", *overrides), slurm_environment, tmp_path)
+    output, _ = submitting.communicate(timeout=60)
+    assert submitting.returncode == 2
+    assert "hydra.launcher.tasks_per_node=1: must be trainer.devices=2" in output
+    assert not (tmp_path / "s" / "0").exists()
