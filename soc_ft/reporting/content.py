@@ -15,6 +15,7 @@ from soc_ft.reporting.document import (
     Code,
     Document,
     Heading,
+    Inline,
     Link,
     Listing,
     Notes,
@@ -93,8 +94,8 @@ def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Bl
                 "Means on held-out prompts with 95 % intervals: over seeds (Student's t) where "
                 "there are two or more, else over prompts (1.96 standard errors). The gain is the "
                 "paired difference of the reward to the base model, with the same prompts and "
-                "noise. Seconds and network evaluations (forward and backward) are those of all "
-                "optimizer steps, means over seeds. Every run: ",
+                "noise. Seconds and evaluations of the network (forward and backward) are those of "
+                "all optimizer steps, means over seeds; memory is the peak. Every run: ",
                 Link(RESULTS_FILE, RESULTS_FILE),
                 ".",
             )
@@ -127,7 +128,7 @@ def _failures(sweep: Sweep) -> list[Block]:
     ]
     for run in runs:
         lines = [clean(line) for line in last_lines(run.job.log)]
-        summary: list = [f"Job {run.job.number}, ", state_badge(run).text]
+        summary: list[Inline] = [f"Job {run.job.number}, ", state_badge(run).text]
         if reason(run):
             summary.append(f": {reason(run)}")
         if run.job.log is not None and any(lines):

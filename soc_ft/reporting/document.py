@@ -61,11 +61,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the report, and what it shows."""
+    """A PNG beside the report, and what it shows; ``density`` pixels are one of the page."""
 
     file: str
     title: str
     caption: str
+    density: float = 1.5
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from soc_ft.reporting.document import (
     inlines,
 )
 
-_STYLE = (Path(__file__).parent / "style.css").read_text
+_STYLE = Path(__file__).parent / "style.css"
 
 
 def to_html(document: Document, folder: Path) -> str:
@@ -42,7 +42,7 @@ def to_html(document: Document, folder: Path) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE()}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{title}</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -59,7 +59,9 @@ def _block(block: Block, folder: Path) -> str:
         case Table():
             return _table(block)
         case Picture():
-            image = f'<img src="{_data(folder / block.file)}" alt="{escape(block.title)}">'
+            file, alt = folder / block.file, escape(block.title)
+            width = round(_pixels(file) / block.density)
+            image = f'<img src="{_data(file)}" width="{width}" alt="{alt}">'
             caption = f"<figcaption>{escape(block.caption)}</figcaption>"
             return f"<figure>{image}{caption}</figure>"
         case Listing():
@@ -102,6 +104,14 @@ def _inline(inline: Inline) -> str:
             return f'<a href="{escape(inline.file)}">{escape(inline.text)}</a>'
         case str():
             return escape(inline)
+
+
+def _pixels(picture: Path) -> int:
+    """Its width."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        return int(image.width)
 
 
 def _data(path: Path) -> str:

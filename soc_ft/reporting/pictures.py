@@ -24,12 +24,12 @@ def draw_grids(bases: Sequence[BaseModel], folder: Path) -> list[Picture]:
     A row is a prompt, and a column a setting; the base model comes first. All columns show the
     same seed, because it decides the noise: the lowest one that most settings have.
     """
-    grids = []
+    grids: list[Picture] = []
     for base in bases:
         file = f"samples-{len(grids) + 1}.png" if grids else "samples.png"
         caption = _draw_grid(base, folder / file)
         if caption:
-            grids.append(Picture(file, "Samples", caption))
+            grids.append(Picture(file, "Samples", caption, density=1.0))
     return grids
 
 
@@ -43,7 +43,9 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
     )
     if not seeds:
         return ""
-    shown = [(label, own[seeds[0]]) for label, own in zip(labels, runs, strict=True) if seeds[0] in own]
+    shown = [
+        (label, own[seeds[0]]) for label, own in zip(labels, runs, strict=True) if seeds[0] in own
+    ]
     prompts = _prompts(shown[0][1])
     shown = [(label, run) for label, run in shown if _prompts(run) == prompts]
     columns = [_Column(base.label, _pictures(shown[0][1], "base", len(prompts)))]
@@ -54,7 +56,9 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
     _write(columns, prompts, path)
     absent = [label for label in labels if label not in [name for name, _ in shown]]
     when = f" after {steps.pop()} optimizer steps" if len(steps) == 1 else ""
-    without = f" No pictures with this seed and these prompts: {', '.join(absent)}." if absent else ""
+    without = (
+        f" No pictures with this seed and these prompts: {', '.join(absent)}." if absent else ""
+    )
     return (
         f"Seed {seeds[0]}{when}: a row has the same prompt and the same noise, the base model "
         f"comes first.{without}"

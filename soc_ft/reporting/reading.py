@@ -9,20 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from soc_ft.cluster.status import JobStatus, read_sweep
 from soc_ft.config.identity import config_hash
-from soc_ft.errors import ConfigError, SocFtError
+from soc_ft.errors import ConfigError
 from soc_ft.runs import sweep_name
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record
 from soc_ft.tracking.json_lines import JsonLines
 from soc_ft.tracking.outbox import outbox_path
-
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, SocFtError)
-_UNREADABLE_YAML = (*_UNREADABLE, yaml.YAMLError, OmegaConfBaseException)
 
 Metrics = Mapping[str, float]
 
@@ -126,7 +121,7 @@ def _read_run(job: JobStatus) -> Run:
     def attempt(what: str, reading: Any, default: Any) -> Any:
         try:
             return reading()
-        except _UNREADABLE_YAML as error:  # a file half written, or damaged: the others count
+        except Exception as error:  # half written or damaged, in whatever way: the others count
             problems.append(f"{what} cannot be read ({' '.join(str(error).split())})")
             return default
 

@@ -1,4 +1,4 @@
-"""Which runs repeat one setting with other seeds, and how the settings of a sweep are told apart."""
+"""Which runs repeat a setting with other seeds, and how the settings of a sweep are told apart."""
 
 from __future__ import annotations
 

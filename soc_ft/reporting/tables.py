@@ -27,9 +27,18 @@ def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Ta
     """A row for each base model and each setting: means with their intervals."""
     names = _names([*bases, *summaries])
     header = ["setting", "steps", "seeds", "interval over"]
-    header += [*map(_spaced, names), "seconds", "network evaluations", "peak memory (MiB)"]
+    header += [*map(_spaced, names), "seconds", "evaluations", "memory (MiB)"]
     rows: list[list[Text]] = [
-        [base.label, "0", str(base.seeds), _over(base.seeds), *_cells(base.metrics, names), "", "", ""]
+        [
+            base.label,
+            "0",
+            str(base.seeds),
+            _over(base.seeds),
+            *_cells(base.metrics, names),
+            "",
+            "",
+            "",
+        ]
         for base in bases
     ]
     for summary in summaries:
@@ -53,7 +62,9 @@ def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Ta
 def difference_table(differences: Sequence[Difference]) -> Table:
     """A row for each setting that is compared with the first."""
     names = _names(differences)
-    rows = [[Code(d.setting.label), str(d.seeds), *_cells(d.metrics, names)] for d in differences]
+    rows: list[list[Text]] = [
+        [Code(d.setting.label), str(d.seeds), *_cells(d.metrics, names)] for d in differences
+    ]
     return Table(["setting", "seeds", *map(_spaced, names)], rows, numbers_from=2)
 
 

@@ -49,8 +49,9 @@ class Report:
         Raises:
             OSError: a file cannot be written.
         """
+        from soc_ft.reporting.comparison import Comparison
         from soc_ft.reporting.pictures import draw_grids
-        from soc_ft.reporting.plots import Comparison, draw
+        from soc_ft.reporting.plots import draw
 
         folder.mkdir(parents=True, exist_ok=True)
         measured = [summary for summary in self.summaries if summary.setting.measured]
