@@ -36,6 +36,7 @@ def report(folder: Path, output: Path | None) -> None:
     Raises:
         ConfigError: there is no run in the folder.
     """
+    from soc_ft.reporting.content import NO_RESULT
     from soc_ft.reporting.reading import read
     from soc_ft.reporting.tables import counts, job_table, result_table, to_terminal
     from soc_ft.reporting.writing import Report, report_folder
@@ -43,8 +44,10 @@ def report(folder: Path, output: Path | None) -> None:
     found = Report(read(folder))
     runs = found.sweep.runs
     print(f"{counts(runs)}\n\n{to_terminal(job_table(found.sweep, found.settings))}\n", flush=True)
-    if found.summaries:
-        print(f"{to_terminal(result_table(found.summaries, found.bases))}\n", flush=True)
+    table = (
+        to_terminal(result_table(found.summaries, found.bases)) if found.summaries else NO_RESULT
+    )
+    print(f"{table}\n", flush=True)
     output = output or report_folder(found.sweep)
     found.write(output)
     print(f"report: {shown(output / 'README.md')}, {shown(output / 'index.html')}")

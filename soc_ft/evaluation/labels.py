@@ -20,8 +20,9 @@ def place_labels(
     axes: Axes,
     labels: Sequence[tuple[float, float, str]],
     obstacles: Sequence[tuple[float, float]] = (),
+    taken: Sequence[Bbox] = (),
     **style: Any,
-) -> None:
+) -> list[Bbox]:
     """Write each label near its point, where it covers neither labels nor points.
 
     Labels are placed one by one, the first have the choice. A thin line leads to a label that had
@@ -31,7 +32,11 @@ def place_labels(
         axes: of a figure whose layout and limits are final.
         labels: (x, y, text) in data coordinates.
         obstacles: further points that stay visible.
+        taken: where labels stand already.
         style: of the text.
+
+    Returns:
+        Where labels stand now.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -40,7 +45,7 @@ def place_labels(
     frame = axes.get_window_extent()
     points = [axes.transData.transform(point) for point in obstacles]
     points += [axes.transData.transform((x, y)) for x, y, _ in labels]
-    taken: list[Bbox] = []
+    boxes = list(taken)
     for x, y, text in labels:
         best, cost = None, math.inf
         note = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", **style)
@@ -50,7 +55,7 @@ def place_labels(
             note.set_horizontalalignment(_side(offset[0], "left", "right"))
             note.set_verticalalignment(_side(offset[1], "bottom", "top"))
             box = note.get_window_extent().padded(1.5 * pixels)
-            covered = _covered(box, taken, points, frame)
+            covered = _covered(box, boxes, points, frame)
             if covered + distance / 1000 < cost:
                 best, cost = (offset, box), covered + distance / 1000
             if covered == 0:
@@ -58,7 +63,7 @@ def place_labels(
         assert best is not None
         note.remove()
         offset, box = best
-        taken.append(box)
+        boxes.append(box)
         far = math.hypot(*offset) >= _LEADER_FROM
         axes.annotate(
             text,
@@ -70,6 +75,7 @@ def place_labels(
             arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "#9aa0a6"} if far else None,
             **style,
         )
+    return boxes
 
 
 def _offset(distance: float, angle: float) -> tuple[float, float]:

@@ -37,6 +37,7 @@ from soc_ft.reporting.tables import (
 from soc_ft.summary import shown
 
 RESULTS_FILE = "results.csv"
+NO_RESULT = "No job has been validated after some training yet, so there is no result."
 
 _COMMIT, _DIRTY = "mlflow.source.git.commit", "git.dirty"
 _VERSION = re.compile(r"soc_ft\.version|python|version\..*")
@@ -72,9 +73,7 @@ def compose(
         if grids:
             blocks += [Heading("Samples"), *grids]
     else:
-        blocks.append(
-            Paragraph("No job has been validated after training yet, so there is no result.")
-        )
+        blocks.append(Paragraph(NO_RESULT))
     blocks += [Heading("Jobs"), job_table(sweep, settings), *_failures(sweep)]
     blocks += [Heading("How it was run"), *_origin(sweep)]
     return Document(sweep.name, blocks)

@@ -56,7 +56,7 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[Text]]
-    numbers_from: int = 10**6
+    numbers_from: int
 
 
 @dataclass(frozen=True)

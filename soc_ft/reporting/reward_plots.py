@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soc_ft.evaluation.labels import place_labels
 from soc_ft.evaluation.plots import new_figure, save_figure, tidy
@@ -35,8 +35,11 @@ _LABELS = {
 
 def plot_reward(comparison: Comparison, path: Path) -> str:
     """Reward and gain over the base model after training; returns the caption."""
-    measured = {name for summary in comparison.summaries for name in summary.metrics}
-    names = [name for name in ("reward", "gain") if name in measured]
+    names = [
+        name
+        for name in ("reward", "gain")
+        if any(_finite(summary.metrics, name) for summary in comparison.summaries)
+    ]
     if not names:
         return ""
     lines = comparison.over_lambda()
@@ -46,8 +49,8 @@ def plot_reward(comparison: Comparison, path: Path) -> str:
         _by_setting(comparison, names, path)
     return (
         "Reward on held-out prompts after training, and its gain over the base model (paired: same "
-        "prompts, same noise). Bars and bands are 95 % intervals. The seed decides the noise of "
-        "the validation too; the gain is free of that."
+        "prompts, same noise). Bars and bands are 95 % intervals, over seeds or, of a single seed, "
+        "over prompts. The seed decides the noise of the validation too; the gain is free of that."
     )
 
 
@@ -58,7 +61,7 @@ def _by_lambda(
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
         for place, (label, line) in enumerate(lines.items()):
-            shown = [summary for summary in line if name in summary.metrics]
+            shown = [summary for summary in line if _finite(summary.metrics, name)]
             intervals = [summary.metrics[name] for summary in shown]
             # Lines stand a little beside each other, so that no bar hides another.
             shift = 1.04 ** (place - (len(lines) - 1) / 2)
@@ -92,7 +95,7 @@ def _draw_base_levels(
         axes.axhline(0, label="base model", **BASE_LINE)
         return
     for base in comparison.bases:
-        if name in base.metrics:
+        if _finite(base.metrics, name):
             alone = len(comparison.bases) == 1
             colour = INK if alone else _colour_of(base, lines)
             mean, half = base.metrics[name].mean, _half(base.metrics[name])
@@ -114,7 +117,7 @@ def _by_setting(comparison: Comparison, names: Sequence[str], path: Path) -> Non
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
         for row, summary in enumerate(summaries):
-            if name not in summary.metrics:
+            if not _finite(summary.metrics, name):
                 continue
             interval = summary.metrics[name]
             axes.errorbar(
@@ -129,7 +132,7 @@ def _by_setting(comparison: Comparison, names: Sequence[str], path: Path) -> Non
             base = comparison.base_of(summary.setting)
             if name == "gain":
                 _draw_base_row(axes, row, Interval(0.0, math.nan, 0))
-            elif base is not None and name in base.metrics:
+            elif base is not None and _finite(base.metrics, name):
                 _draw_base_row(axes, row, base.metrics[name])
         labels = [wrapped(summary.setting.label) for summary in summaries]
         axes.set_yticks(range(len(labels)), labels if number == 0 else [""] * len(labels))
@@ -161,8 +164,9 @@ def plot_tradeoff(comparison: Comparison, path: Path) -> str:
     right.set(xlabel="change of diversity to the base model", ylabel=_LABELS["gain"])
     for axes, (named, numbered) in zip((left, right), labels, strict=True):
         points = [(x, y) for x, y, _ in (*named, *numbered)]
-        place_labels(axes, named, points, fontsize=9, color=INK, weight="bold", zorder=6)
-        place_labels(axes, numbered, points, fontsize=7.5, color=GREY, zorder=5)
+        bold: dict[str, Any] = {"fontsize": 9, "color": INK, "weight": "bold", "zorder": 6}
+        taken = place_labels(axes, named, points, **bold)
+        place_labels(axes, numbered, points, taken, fontsize=7.5, color=GREY, zorder=5)
     save_figure(figure, path)
     single = any(numbered for _, numbered in labels)
     return (
@@ -217,7 +221,13 @@ def _place(run: Run, step: int, paired: bool) -> tuple[float, float] | None:
 
 
 def _both(metrics: Metrics | Mapping[str, Interval]) -> bool:
-    return "reward" in metrics and "diversity" in metrics
+    return _finite(metrics, "reward") and _finite(metrics, "diversity")
+
+
+def _finite(metrics: Metrics | Mapping[str, Interval], name: str) -> bool:
+    """Whether it was measured, and by a model that has not diverged."""
+    value = metrics.get(name, math.nan)
+    return math.isfinite(value.mean if isinstance(value, Interval) else value)
 
 
 def _half(interval: Interval) -> float:

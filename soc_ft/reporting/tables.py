@@ -26,14 +26,13 @@ _GAP = 2
 def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Table:
     """A row for each base model and each setting: means with their intervals."""
     names = _names([*bases, *summaries])
-    header = ["setting", "steps", "seeds", "interval over"]
+    header = ["setting", "steps", "interval over"]
     header += [*map(_spaced, names), "seconds", "evaluations", "memory (MiB)"]
     rows: list[list[Text]] = [
         [
             base.label,
             "0",
-            str(base.seeds),
-            _over(base.seeds),
+            _over(base.seeds, base.seeds),
             *_cells(base.metrics, names),
             "",
             "",
@@ -43,20 +42,19 @@ def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Ta
     ]
     for summary in summaries:
         setting = summary.setting
-        count, planned = len(setting.measured), len(setting.seeds)
+        count = len(setting.measured)
         rows.append(
             [
                 Code(setting.label),
                 str(setting.step) if count else "",
-                str(count) if count == planned else f"{count} of {planned}",
-                _over(count) if count else "",
+                _over(count, len(setting.seeds)),
                 *_cells(summary.metrics, names),
                 _number(summary.seconds),
                 _number(summary.evaluations),
                 _number(summary.peak_memory),
             ]
         )
-    return Table(header, rows, numbers_from=4)
+    return _without_empty_columns(Table(header, rows, numbers_from=3))
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
@@ -77,12 +75,14 @@ def job_table(sweep: Sweep, settings: Sequence[Setting]) -> Table:
             Code(label[id(run)]),
             "" if run.seed is None else str(run.seed),
             state_badge(run),
+            run.job.slurm_id or "",
             reason(run),
             Code(shown(run.job.folder)),
         ]
         for run in sweep.runs
     ]
-    return Table(["job", "setting", "seed", "state", "reason", "folder"], rows)
+    header = ["job", "setting", "seed", "state", "Slurm job", "reason", "folder"]
+    return _without_empty_columns(Table(header, rows, len(header)))
 
 
 def state_badge(run: Run) -> Badge:
@@ -111,15 +111,14 @@ def counts(runs: Iterable[Run]) -> str:
 
 
 def to_terminal(table: Table) -> str:
-    """Aligned columns; empty columns are left out."""
+    """Aligned columns."""
     rows = [table.header, *([plain(cell) for cell in row] for row in table.rows)]
-    used = [n for n in range(len(table.header)) if any(row[n] for row in rows[1:])]
-    widths = {n: max(len(row[n]) for row in rows) for n in used}
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         (" " * _GAP)
         .join(
-            row[n].rjust(widths[n]) if n >= table.numbers_from else row[n].ljust(widths[n])
-            for n in used
+            cell.rjust(width) if n >= table.numbers_from else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         .rstrip()
         for row in rows
@@ -195,8 +194,20 @@ def _cells(metrics: Mapping[str, Interval], names: Sequence[str]) -> list[str]:
     return [str(metrics[name]) if name in metrics else "" for name in names]
 
 
-def _over(count: int) -> str:
-    return "seeds" if count > 1 else "prompts"
+def _over(count: int, planned: int) -> str:
+    """What an interval is over, and how many of the seeds have come so far."""
+    of = f" of {planned}" if count < planned else ""
+    seeds = f"{count}{of} seed{'' if planned == 1 else 's'}"
+    return f"prompts ({seeds})" if count == 1 else seeds
+
+
+def _without_empty_columns(table: Table) -> Table:
+    kept = [n for n in range(len(table.header)) if any(plain(row[n]) for row in table.rows)]
+    return Table(
+        [table.header[n] for n in kept],
+        [[row[n] for n in kept] for row in table.rows],
+        sum(n < table.numbers_from for n in kept),
+    )
 
 
 def _spaced(name: str) -> str:

@@ -55,7 +55,7 @@ class Report:
 
         folder.mkdir(parents=True, exist_ok=True)
         measured = [summary for summary in self.summaries if summary.setting.measured]
-        plots = draw(Comparison(measured, self.bases, self.settings), folder)
+        plots = draw(Comparison(measured, self.bases, self.settings), folder) if measured else []
         grids = draw_grids(self.bases, folder)
         notes = folder / NOTES_FILE
         document = compose(
