@@ -63,7 +63,7 @@ def _block(block: Block, folder: Path) -> str:
             width = round(_pixels(file) / block.density)
             image = f'<img src="{_data(file)}" width="{width}" alt="{alt}">'
             caption = f"<figcaption>{escape(block.caption)}</figcaption>"
-            return f"<figure>{image}{caption}</figure>"
+            return f'<figure><div class="wide">{image}</div>{caption}</figure>'
         case Listing():
             listing = f"<pre>{escape(chr(10).join(block.lines))}</pre>"
             if not block.summary:

@@ -10,7 +10,7 @@ from typing import Any
 
 from soc_ft.config.identity import WITHOUT_EFFECT, config_hash, is_below, leaves
 from soc_ft.reporting.reading import Run
-from soc_ft.runs import told
+from soc_ft.runs import distinguishing, told
 
 UNVARIED = "fine-tuned"
 """Label of the only setting of a comparison."""
@@ -79,18 +79,18 @@ def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_identity(run), []).append(run)
-    shared = set(shared_overrides(runs))
+    own = {id(run): overrides for run, overrides in zip(runs, _differing(runs), strict=True)}
     settings = []
     for group in groups.values():
-        overrides = tuple(each for each in _typed(group[0]) if each not in shared)
-        settings.append(Setting(" ".join(overrides) or UNVARIED, overrides, tuple(group)))
+        overrides = own[id(group[0])]
+        settings.append(Setting(" ".join(overrides) or UNVARIED, tuple(overrides), tuple(group)))
     return _told_apart(settings)
 
 
 def shared_overrides(runs: Sequence[Run]) -> list[str]:
     """The overrides that all runs have, in the order of the first."""
-    others = [set(_typed(run)) for run in runs]
-    return [each for each in _typed(runs[0]) if all(each in other for other in others)]
+    differing = _differing(runs)[0]
+    return [each for each in _typed(runs[0]) if each not in differing]
 
 
 def shared_choices(runs: Sequence[Run]) -> dict[str, str]:
@@ -104,17 +104,20 @@ def shared_choices(runs: Sequence[Run]) -> dict[str, str]:
 
 def differing_values(runs: Sequence[Run]) -> dict[str, list[str]]:
     """For each override that not all runs share, its value in each run, typed or not."""
-    shared = set(shared_overrides(runs))
-    typed = [dict(_key_and_value(each) for each in _typed(run)) for run in runs]
-    keys = dict.fromkeys(
-        key
-        for run in runs
-        for key, _ in (_key_and_value(each) for each in _typed(run) if each not in shared)
-    )
+    typed = [dict(map(_key_and_value, _typed(run))) for run in runs]
+    keys = dict.fromkeys(_key_and_value(each)[0] for own in _differing(runs) for each in own)
     return {
         key: [own.get(key, _untyped(run, key)) for run, own in zip(runs, typed, strict=True)]
         for key in keys
     }
+
+
+def _differing(runs: Sequence[Run]) -> list[list[str]]:
+    """The overrides of each run that not all others share; the seed is none."""
+    if len(runs) == 1:
+        return [[]]
+    differing = distinguishing([run.job.overrides for run in runs])
+    return [[each for each in own if not each.startswith("seed=")] for own in differing]
 
 
 def _typed(run: Run) -> list[str]:

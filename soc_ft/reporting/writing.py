@@ -9,12 +9,13 @@ from pathlib import Path
 
 from soc_ft.files import replace_file
 from soc_ft.reporting.aggregating import BaseModel, Summary, base_models, summarise
-from soc_ft.reporting.content import RESULTS_FILE, compose
+from soc_ft.reporting.content import NO_RESULT, RESULTS_FILE, compose
 from soc_ft.reporting.html import to_html
 from soc_ft.reporting.markdown import to_markdown
 from soc_ft.reporting.reading import Sweep, read
 from soc_ft.reporting.settings import Setting, group_by_setting
-from soc_ft.reporting.tables import csv_table
+from soc_ft.reporting.tables import counts, csv_table, job_table, result_table, to_terminal
+from soc_ft.summary import shown
 
 REPORTS = Path("multirun_reports")
 NOTES_FILE = "notes.md"
@@ -72,9 +73,25 @@ class Report:
         replace_file(folder / "index.html", to_html(document, folder).encode())
 
 
-def report_folder(sweep: Sweep) -> Path:
-    """Where the report of a sweep goes by default, below the current folder."""
-    return REPORTS / sweep.name
+def report_on(sweep: Path, output: Path | None = None) -> Path:
+    """Print the state of the jobs and the results so far, and write the report.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        ConfigError: there is no run in the folder.
+        OSError: a file cannot be written.
+    """
+    report = Report(read(sweep))
+    jobs = job_table(report.sweep, report.settings)
+    print(f"{counts(report.sweep.runs)}\n\n{to_terminal(jobs)}\n", flush=True)
+    results = result_table(report.summaries, report.bases) if report.summaries else None
+    print(f"{to_terminal(results) if results else NO_RESULT}\n", flush=True)
+    folder = output or _default_folder(report.sweep)
+    report.write(folder)
+    print(f"report: {shown(folder / 'README.md')}, {shown(folder / 'index.html')}")
+    return folder
 
 
 def write_report(sweep: Path, output: Path | None = None) -> Path:
@@ -85,6 +102,11 @@ def write_report(sweep: Path, output: Path | None = None) -> Path:
         OSError: a file cannot be written.
     """
     report = Report(read(sweep))
-    folder = output or report_folder(report.sweep)
+    folder = output or _default_folder(report.sweep)
     report.write(folder)
     return folder
+
+
+def _default_folder(sweep: Sweep) -> Path:
+    """Below the current folder."""
+    return REPORTS / sweep.name
