@@ -23,9 +23,9 @@ class SweepReport(Callback):
         """Write the report, and exit with the number of jobs that failed."""
         folder = Path(config.hydra.sweep.dir).absolute()
         if (folder / SWEEP_FILE).is_file():  # not of a launcher of Hydra's own
-            from soc_ft.reporting.writing import finish_sweep
+            from soc_ft.reporting import report_on
 
-            finish_sweep(folder)
+            report_on(folder)
             # Hydra has no other way to hand an exit code on.
             sys.exit(exit_code(folder))
 

@@ -1,17 +1,16 @@
-"""Plots of a run's curves and of comparisons between runs."""
+"""Plots of a run's curves, and what all plots share."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soc_ft.evaluation.statistics import Estimate
 from soc_ft.files import replace_file
 from soc_ft.tracking.journal import Record
 
@@ -52,48 +51,20 @@ def plot_training(records: Sequence[Record], path: Path, title: str = "") -> Non
     names = [name for name in CURVES if _recorded(records, name)]
     if not names:
         raise ValueError(f"the journal holds none of {', '.join(CURVES)}")
-    figure = _figure(4.2 * len(names), 3.2)
+    figure = new_figure(4.2 * len(names), 3.2)
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
         _draw_curve(axes, records, name)
         axes.set(xlabel="optimizer step", ylabel=CURVES[name])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _tidy(axes)
+        tidy(axes)
     handles = {
         label: handle
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.axes[0].legend(handles.values(), handles.keys(), frameon=False)
-    _save(figure, path, title)
-
-
-def plot_bars(
-    estimates: Mapping[str, Estimate], path: Path, label: str, reference: float | None = None
-) -> None:
-    """Estimates side by side with their standard errors, as a PNG.
-
-    Args:
-        estimates: by name, from left to right.
-        path: the file.
-        label: what is measured, along the vertical axis.
-        reference: value of a dashed line, such as the base model's.
-    """
-    figure = _figure(max(3.2, 1.2 + 0.9 * len(estimates)), 3.2)
-    axes = figure.add_subplot()
-    means = [estimate.mean for estimate in estimates.values()]
-    errors = [0.0 if math.isnan(e.error) else e.error for e in estimates.values()]
-    places = range(len(estimates))
-    axes.bar(places, means, 0.6, color=TRAIN_COLOUR)
-    axes.errorbar(places, means, errors, fmt="none", ecolor="#202124", elinewidth=1.2, capsize=4)
-    axes.set_xticks(places, estimates.keys())
-    axes.set(ylabel=label)
-    axes.axhline(0, color="#202124", linewidth=0.8)
-    if reference is not None:
-        axes.axhline(reference, color=VALIDATION_COLOUR, linewidth=1.2, linestyle="--")
-    _tidy(axes)
-    axes.grid(visible=False, axis="x")
-    _save(figure, path)
+    save_figure(figure, path, title)
 
 
 def _recorded(records: Sequence[Record], name: str) -> bool:
@@ -103,7 +74,7 @@ def _recorded(records: Sequence[Record], name: str) -> bool:
 def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
     steps, values = curve(records, f"train/{name}")
     if len(steps):
-        mean = _moving_mean(values)
+        mean = moving_mean(values)
         marker = "o" if len(steps) == 1 else ""  # a line through one point is invisible
         axes.plot(steps, values, color=TRAIN_COLOUR, linewidth=1, alpha=0.3)
         axes.plot(steps, mean, f"-{marker}", c=TRAIN_COLOUR, linewidth=1.6, label="training")
@@ -123,7 +94,7 @@ def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
         )
 
 
-def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Centred, over a twentieth of the curve; shorter at the ends; deaf to NaN."""
     half = max(len(values) // 40, 1)
     windows = [values[max(i - half, 0) : i + half + 1] for i in range(len(values))]
@@ -131,20 +102,23 @@ def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([window.mean() if len(window) else math.nan for window in finite])
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, without pyplot's global state."""
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.05))
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """A light grid, and no frame at the top and the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#e2e4e8", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: Path, title: str = "") -> None:
+def save_figure(figure: Figure, path: Path, title: str = "") -> None:
+    """Write a PNG, atomically."""
     if title:
         figure.suptitle(title, fontsize=11)
     content = io.BytesIO()

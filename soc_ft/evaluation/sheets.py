@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -131,10 +132,17 @@ def _wrapped(text: str, width: float, height: float, bold: bool = False) -> list
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
+        # Settings such as cfg_mode=trajectories may be cut behind their marks, if they must.
+        parts = [word] if font.getlength(word) <= width else re.findall(r"[^=_./]*[=_./]*", word)
+        if font.getlength(longer) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
+            continue
+        for number, part in enumerate(filter(None, parts)):
+            extended = f"{lines[-1]}{part}"
+            if not lines[-1] or (number and font.getlength(extended) <= width):
+                lines[-1] = extended
+            else:
+                lines.append(part)
     room = max(int(height // _line_height()), 1)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"{lines[room - 1]} …"]

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soc_ft.evaluation.plots import curve, plot_bars, plot_training
-from soc_ft.evaluation.statistics import Estimate
+from soc_ft.evaluation.plots import curve, plot_training
 from soc_ft.tracking.journal import Journal, Record
 
 
@@ -60,10 +59,3 @@ def test_a_journal_without_curves_is_refused(tmp_path: Path) -> None:
     """Breaks if an empty picture is shown for a run that recorded nothing."""
     with pytest.raises(ValueError, match="holds none of reward"):
         plot_training([], tmp_path / "nothing.png")
-
-
-def test_bars_show_estimates_even_of_a_single_prompt(tmp_path: Path) -> None:
-    """Breaks if an error that is not defined makes the plot fail."""
-    estimates = {"base": Estimate(0.4, 0.02, 8), "λ = 10": Estimate(0.6, math.nan, 1)}
-    plot_bars(estimates, tmp_path / "bars.png", "reward", reference=0.4)
-    assert size(tmp_path / "bars.png")

@@ -1,0 +1,11 @@
+"""Reports of sweeps: runs read from disk, averaged over seeds, drawn, and written.
+
+:mod:`.reading` takes a sweep from its folder, :mod:`.settings` finds the runs that repeat each
+other, :mod:`.aggregating` averages these, :mod:`.curves` their journals. :mod:`.plots` and
+:mod:`.pictures` draw, :mod:`.content` says what a report consists of, as a :mod:`.document`, which
+:mod:`.markdown` and :mod:`.html` write.
+"""
+
+from soc_ft.reporting.writing import report_on, write_report
+
+__all__ = ["report_on", "write_report"]

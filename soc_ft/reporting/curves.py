@@ -1,0 +1,105 @@
+"""Curves of a setting, averaged over its seeds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soc_ft.evaluation.plots import curve, moving_mean
+from soc_ft.evaluation.statistics import mean_and_error
+from soc_ft.reporting.reading import Run
+from soc_ft.reporting.settings import Setting
+
+_ADJOINT_NORM = re.compile(r"(?:train/)?adjoint_norm/(\d+)$")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means over runs with their standard errors, NaN where only one run has a value.
+
+    Attributes:
+        x: (n,) where, in rising order.
+        mean, error: (n,).
+    """
+
+    x: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    def __bool__(self) -> bool:
+        return len(self.x) > 0
+
+
+def metric_curve(setting: Setting, name: str, smooth: bool = False) -> Curve:
+    """A metric of the journal by optimizer step, each step over the runs that have it.
+
+    The error of a validation that only one run has is that over its prompts.
+
+    Args:
+        setting: whose runs are averaged.
+        name: such as ``train/reward`` or ``val/gain``.
+        smooth: take the moving mean of each run first.
+    """
+    runs = _with_journal(setting)
+    points = [_points(run, name, smooth) for run in runs]
+    found = _average(points)
+    if len(runs) == 1:
+        errors = _points(runs[0], f"{name}_error", smooth=False)
+        error = np.array([errors.get(int(x), math.nan) for x in found.x])
+        return Curve(found.x, found.mean, error)
+    return found
+
+
+def adjoint_profile(setting: Setting) -> Curve:
+    """Norm of the lean adjoint by step of the trajectory, divided by that of the terminal step.
+
+    The ratio is taken within each optimizer step, and averaged over those of a run that reached
+    the step of the trajectory.
+    """
+    return _average([_profile(run) for run in _with_journal(setting)])
+
+
+def _with_journal(setting: Setting) -> list[Run]:
+    """One run a seed, the last."""
+    return list({run.seed: run for run in setting.runs if run.records}.values())
+
+
+def _points(run: Run, name: str, smooth: bool) -> dict[int, float]:
+    steps, values = curve(run.records, name)
+    if smooth and len(values):
+        values = moving_mean(values)
+    return dict(zip(steps.tolist(), values.tolist(), strict=True))
+
+
+def _profile(run: Run) -> dict[int, float]:
+    ratios: dict[int, list[float]] = {}
+    for record in run.records:
+        norms = {
+            int(match[1]): value
+            for name, value in record.metrics.items()
+            if (match := _ADJOINT_NORM.match(name))
+        }
+        terminal = norms[max(norms)] if norms else 0.0
+        for k, norm in norms.items():
+            if terminal > 0 and math.isfinite(norm):
+                ratios.setdefault(k, []).append(norm / terminal)
+    return {k: sum(values) / len(values) for k, values in sorted(ratios.items())}
+
+
+def _average(points: Sequence[Mapping[int, float]]) -> Curve:
+    places = sorted({x for each in points for x in each})
+    estimates = []
+    for x in places:
+        values = [each[x] for each in points if math.isfinite(each.get(x, math.nan))]
+        if values:
+            estimates.append((x, mean_and_error(values)))
+    return Curve(
+        np.array([x for x, _ in estimates], dtype=np.int64),
+        np.array([estimate.mean for _, estimate in estimates]),
+        np.array([estimate.error for _, estimate in estimates]),
+    )

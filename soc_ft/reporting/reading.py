@@ -1,0 +1,176 @@
+"""A sweep as its folder tells it: jobs, configurations, journals, validations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from soc_ft.cluster.status import JobStatus, read_sweep
+from soc_ft.config.identity import config_hash
+from soc_ft.errors import ConfigError
+from soc_ft.runs import sweep_name
+from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record
+from soc_ft.tracking.json_lines import JsonLines
+from soc_ft.tracking.outbox import outbox_path
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job of a sweep and what it left so far.
+
+    Attributes:
+        job: its state.
+        choices: option of each configuration group; empty if the run does not tell.
+        config: the whole resolved configuration; empty if the run does not tell.
+        records: its journal.
+        validations: metrics by optimizer step; step 0 is the base model.
+        tags: where it comes from, as it told its tracker.
+        problem: what of it cannot be read, in one line, or "".
+    """
+
+    job: JobStatus
+    choices: Mapping[str, str]
+    config: Mapping[str, Any]
+    records: Sequence[Record]
+    validations: Mapping[int, Metrics]
+    tags: Mapping[str, str]
+    problem: str = ""
+
+    @cached_property
+    def seed(self) -> int | None:
+        """Of the run, if it tells."""
+        seed = self.config.get("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def base(self) -> Metrics | None:
+        """The validation of the base model, if there is one."""
+        return self.validations.get(0)
+
+    @property
+    def last_step(self) -> int:
+        """Optimizer step of the last validation, 0 if only the base model was measured."""
+        return max(self.validations, default=0)
+
+    @property
+    def hash(self) -> str:
+        """Of the configuration, "" if it is not known."""
+        return config_hash(self.config) if self.config else ""
+
+    def totals(self, prefix: str, until: int | None = None) -> dict[str, float]:
+        """Sums over the journal of the metrics ``train/<prefix><name>``, by name.
+
+        Args:
+            prefix: such as ``seconds_``.
+            until: last optimizer step that counts; None counts all.
+        """
+        sums: dict[str, float] = {}
+        for record in self.records:
+            if until is not None and record.step > until:
+                continue
+            for name, value in record.metrics.items():
+                if name.startswith(f"train/{prefix}"):
+                    name = name.removeprefix(f"train/{prefix}")
+                    sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    @property
+    def peak_memory(self) -> float | None:
+        """The largest in the journal, in MiB."""
+        name = "train/peak_memory_mib"
+        return max((r.metrics[name] for r in self.records if name in r.metrics), default=None)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a sweep by number, and what ``sweep.json`` says of its submission."""
+
+    folder: Path
+    name: str
+    runs: Sequence[Run]
+    submission: Mapping[str, Any]
+
+
+def read(folder: Path) -> Sweep:
+    """Read a sweep, or any folder that holds runs.
+
+    Raises:
+        ConfigError: it holds none.
+    """
+    jobs = read_sweep(folder) if folder.is_dir() else []
+    if not jobs:
+        raise ConfigError(f"{folder}: holds no run and no sweep")
+    try:
+        submission = json.loads((folder / "sweep.json").read_text())
+    except (OSError, ValueError):
+        submission = {}
+    return Sweep(folder, sweep_name(folder), [_read_run(job) for job in jobs], submission)
+
+
+def _read_run(job: JobStatus) -> Run:
+    folder, problems = job.folder, []
+
+    def attempt(what: str, reading: Any, default: Any) -> Any:
+        try:
+            return reading()
+        except Exception as error:  # half written or damaged, in whatever way: the others count
+            problems.append(f"{what} cannot be read ({' '.join(str(error).split())})")
+            return default
+
+    snapshot = attempt("job.yaml", lambda: _yaml(folder / "job.yaml"), {})
+    config = attempt("config.yaml", lambda: _yaml(folder / "config.yaml"), {})
+    choices = attempt("choices.yaml", lambda: _yaml(folder / "choices.yaml"), {})
+    records = attempt(JOURNAL_NAME, Journal(folder / JOURNAL_NAME).read, [])
+    validations = attempt("results.json", lambda: _results(folder / "results.json"), {})
+    tags = attempt("the tracking record", lambda: _tags(folder), {})
+    choices = choices or snapshot.get("choices", {})
+    return Run(
+        job=job,
+        choices={group: str(option) for group, option in choices.items() if option is not None},
+        config=config or snapshot.get("config", {}),
+        records=records,
+        validations=validations or _validations(records),
+        tags=tags,
+        problem="; ".join(problems),
+    )
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    plain: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return dict(plain)
+
+
+def _results(path: Path) -> dict[int, Metrics]:
+    if not path.is_file():
+        return {}
+    return {int(step): metrics for step, metrics in json.loads(path.read_text()).items()}
+
+
+def _validations(records: Sequence[Record]) -> dict[int, Metrics]:
+    """What a run that did not finish has measured so far."""
+    found: dict[int, Metrics] = {}
+    for record in records:
+        metrics = {
+            name.removeprefix("val/"): value
+            for name, value in record.metrics.items()
+            if name.startswith("val/")
+        }
+        if metrics:
+            found[record.step] = metrics
+    return found
+
+
+def _tags(folder: Path) -> dict[str, str]:
+    """Of the last start that the run told its tracker of."""
+    starts = [e for e in JsonLines(outbox_path(folder)).read() if e["kind"] == "start"]
+    return starts[-1]["tags"] if starts else {}
