@@ -19,7 +19,6 @@ from soc_ft.files import locked, replace_file
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record, of_a_profile
 from soc_ft.tracking.json_lines import JsonLines, JsonLinesTail
 from soc_ft.tracking.outbox import (
-    SWEEP_NAME,
     TRACKING_FOLDER,
     Artifact,
     End,
@@ -27,9 +26,9 @@ from soc_ft.tracking.outbox import (
     Start,
     from_json,
     outbox_path,
-    sweep_uid,
 )
-from soc_ft.tracking.store import MAX_POINTS, Point, Store, with_credentials
+from soc_ft.tracking.parent import find_or_create_parent, settle
+from soc_ft.tracking.store import MAX_POINTS, PARENT_TAG, Point, Store, with_credentials
 
 _log = logging.getLogger(__name__)
 
@@ -149,13 +148,10 @@ class Delivery:
         experiment_id = target.experiment(start.experiment)
         tags = dict(start.tags)
         if start.sweep_folder is not None:
-            folder = Path(start.sweep_folder)
-            uid = sweep_uid(folder)
-            with locked(folder / SWEEP_NAME):  # all jobs of a sweep look for its run at once
-                self._state.sweep_run_id = target.find_or_create_run(
-                    experiment_id, uid, folder.name, {"soc_ft.kind": "sweep"}, start.time
-                )
-            tags["mlflow.parentRunId"] = self._state.sweep_run_id
+            parent = find_or_create_parent(
+                target, experiment_id, self._sweep_folder(start), start.time
+            )
+            self._state.sweep_run_id = tags[PARENT_TAG] = parent
         self._state.run_id = target.find_or_create_run(
             experiment_id, start.uid, start.run_name, tags, start.time
         )
@@ -202,8 +198,7 @@ class Delivery:
             case End():
                 self._deliver_records(target)
                 target.end(self._run_id, operation.status, operation.time)
-                if self._state.sweep_run_id is not None:
-                    target.end(self._state.sweep_run_id, "FINISHED", operation.time)
+                self._settle_sweep(target, operation.time)
 
     def _begin(self, target: Store, start: Start) -> None:
         """Params cannot change in MLflow: tags tell what a resumed run changed."""
@@ -216,6 +211,18 @@ class Delivery:
         }
         target.begin(self._run_id, new, start.tags | changed)
         self._state.params |= start.params
+        self._settle_sweep(target, start.time)
+
+    def _settle_sweep(self, target: Store, time: float) -> None:
+        if self._state.sweep_run_id is not None:
+            first = next(each for each in self._operations if isinstance(each, Start))
+            settle(target, self._state.sweep_run_id, self._sweep_folder(first), time)
+
+    def _sweep_folder(self, start: Start) -> Path:
+        """The recorded one, or the one around a run that was moved to another place."""
+        assert start.sweep_folder is not None
+        recorded = Path(start.sweep_folder)
+        return recorded if recorded.is_dir() else self.run_dir.absolute().parent
 
     def _upload(self, target: Store, artifact: Artifact) -> None:
         source = self.run_dir / artifact.path

@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soc_ft.files import publish_file
 from soc_ft.tracking.json_lines import JsonLines
 
 TRACKING_FOLDER = "tracking"
 OUTBOX_NAME = "outbox.jsonl"
-SWEEP_NAME = ".mlflow_sweep"
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,3 @@ def to_json(operation: Operation) -> dict[str, Any]:
 
 def from_json(entry: Mapping[str, Any]) -> Operation:
     return _KINDS[entry["kind"]](**{key: entry[key] for key in entry if key != "kind"})
-
-
-def sweep_uid(folder: Path) -> str:
-    """An identity that all jobs of a sweep share: the first one to ask writes it down."""
-    path = folder / SWEEP_NAME
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{SWEEP_NAME}.{uuid.uuid4().hex}"
-        draft.write_text(draft.suffix[1:])
-        publish_file(draft, path)
-    return path.read_text().strip()

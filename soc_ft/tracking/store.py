@@ -24,6 +24,7 @@ from soc_ft.tracking.provenance import without_password
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACT_FOLDER = "mlartifacts"
 UID_TAG = "soc_ft.uid"
+PARENT_TAG = "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag that tells MLflow's page that these are training runs, so that it need not guess."""
 MAX_POINTS = 1000
@@ -138,7 +139,7 @@ class Store:
         """Mark the run as running, add params that are new, set tags."""
         from mlflow.entities import Param, RunTag
 
-        self._client.update_run(run_id, status="RUNNING")
+        self.reopen(run_id)
         for chunk in _chunks(_short(params).items(), MAX_PARAMS):
             self._client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
         for chunk in _chunks(_short(tags).items(), MAX_PARAMS):
@@ -157,6 +158,22 @@ class Store:
 
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
         self._client.log_artifact(run_id, str(path), folder)
+
+    def statuses_of_children(self, run_id: str) -> list[str]:
+        """MLflow's status of each run below a run, in its experiment."""
+        experiment_id = self._client.get_run(run_id).info.experiment_id
+        statuses: list[str] = []
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs(
+                [experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'", page_token=token or None
+            )
+            statuses += [run.info.status for run in page]
+            token = page.token or None
+        return statuses
+
+    def reopen(self, run_id: str) -> None:
+        self._client.update_run(run_id, status="RUNNING")
 
     def end(self, run_id: str, status: str, time: float) -> None:
         self._client.set_terminated(run_id, status, _milliseconds(time))

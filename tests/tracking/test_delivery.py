@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from soc_ft.tracking import store as store_module
 from soc_ft.tracking.__main__ import main
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.journal import Journal
-from soc_ft.tracking.outbox import End, Outbox, Start
+from soc_ft.tracking.outbox import End, Outbox
 
 Start_ = Callable[..., Journal]
 Record_ = Callable[[Journal, range], None]
@@ -298,27 +297,6 @@ def test_one_process_at_a_time(
     delivery.deliver()
     with pytest.raises(RunError, match="another process is delivering"):
         deliver_as_new_process(run_dir)
-
-
-def test_jobs_of_a_sweep_share_one_parent(tmp_path: Path, uri: str) -> None:
-    """Breaks if jobs that start together race for the experiment or create several parents."""
-    folders = [tmp_path / "sweep" / str(job) for job in range(4)]
-    for folder in folders:
-        start = Start(uri, "race", folder.name, str(tmp_path / "sweep"), {"job": folder.name}, {})
-        Outbox(folder).put(start)
-        Journal(folder / "metrics.jsonl").append(1, {"loss": 1.0})
-        Outbox(folder).put(End("FINISHED"))
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(deliver_as_new_process, folders))
-    store = client(uri)
-    experiment = store.get_experiment_by_name("race")
-    runs = store.search_runs([experiment.experiment_id])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert [parent.info.run_name for parent in parents] == ["sweep"]
-    assert parents[0].info.status == "FINISHED"
-    children = [run for run in runs if run not in parents]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
-    assert len(children) == 4
 
 
 @pytest.mark.slow
