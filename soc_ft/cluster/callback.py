@@ -9,11 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from soc_ft.cluster.record import State
-from soc_ft.cluster.status import read_sweep
+from soc_ft.cluster.status import unfinished
 from soc_ft.cluster.sweep import SWEEP_FILE
-
-_LARGEST_EXIT_CODE = 100
 
 
 class SweepReport(Callback):
@@ -27,10 +24,4 @@ class SweepReport(Callback):
 
             report_on(folder)
             # Hydra has no other way to hand an exit code on.
-            sys.exit(exit_code(folder))
-
-
-def exit_code(folder: Path) -> int:
-    """How many jobs of a sweep did not finish, as far as an exit code can count."""
-    unfinished = sum(job.state != State.FINISHED for job in read_sweep(folder))
-    return min(unfinished, _LARGEST_EXIT_CODE)
+            sys.exit(unfinished(folder))

@@ -27,6 +27,7 @@ from soc_ft.tracking.journal import JOURNAL_NAME
 RUN_MARK = "overrides.yaml"
 """A file that every run folder has."""
 
+_LARGEST_EXIT_CODE = 100
 _TAIL = 1 << 17
 _START = re.compile(r"submitit INFO .* Starting with")
 
@@ -77,6 +78,11 @@ def read_sweep(folder: Path) -> list[JobStatus]:
     places = sorted((path.parent for path in folder.rglob(mark)), key=numbers_by_value)
     jobs = [_on_disk(place, number) for number, place in enumerate(places)]
     return _as_slurm_says(sorted(jobs, key=lambda job: job.number))
+
+
+def unfinished(folder: Path) -> int:
+    """How many jobs of a sweep have not finished, as far as an exit code can count."""
+    return min(sum(job.state != State.FINISHED for job in read_sweep(folder)), _LARGEST_EXIT_CODE)
 
 
 def last_lines(log: Path | None, count: int = 15) -> list[str]:
