@@ -59,7 +59,7 @@ def _addable(override: str) -> str:
     return f"+{override}" if override.startswith("reward.scale") else override
 
 
-def train_tiny(folder: Path, *overrides: str) -> Path:
+def train_tiny(folder: Path, *overrides: str, preemption: Any = None) -> Path:
     """Train the tiny model in a folder, which is returned."""
     from soc_ft.config import check, check_resume
     from soc_ft.runs import Origin
@@ -68,7 +68,7 @@ def train_tiny(folder: Path, *overrides: str) -> Path:
     config = composed(*TINY, *overrides)
     typed = check(config)
     check_resume(config, folder)
-    train(config, typed, folder, Origin(overrides))
+    train(config, typed, folder, Origin(overrides), preemption)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ class Fated(Redness):
         if self.gradients == 3 and not self.peace.exists():
             if self.fate == "raises":
                 raise ValueError("the reward broke")
+            if self.fate == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
             if self.fate == "memory":
                 self._hog()
         return super().__call__(images, prompts)

@@ -14,10 +14,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.cluster.preemption import Preemption
-from soc_ft.cluster.record import JOB_LOCK, Job, State, Submission, write_state
-from soc_ft.cluster.sweep import code_tags
+from soc_ft.cluster.record import JOB_LOCK, Job, State, write_state
+from soc_ft.cluster.sweep import code_tags, sweep_of
 from soc_ft.errors import ConfigError, Preempted, SocFtError
 from soc_ft.files import locked
+from soc_ft.paths import PACKAGE
 from soc_ft.runs import Origin
 
 _RANK_VARIABLES = ("SLURM_PROCID", "LOCAL_RANK")
@@ -67,11 +68,10 @@ def _train(folder: Path, preemption: Preemption | None) -> None:
     assert isinstance(config, DictConfig)
     run = check(config)
     check_resume(config, folder)
-    submission = Submission.latest(folder)
-    tags = code_tags(folder.parent / submission.code) if submission else {}
     from soc_ft.training import train
 
-    train(config, run, folder, Origin(job.overrides, job.choices, folder.parent, tags), preemption)
+    origin = Origin(job.overrides, job.choices, sweep_of(folder), code_tags(PACKAGE.parent))
+    train(config, run, folder, origin, preemption)
 
 
 def _is_first_process() -> bool:

@@ -20,7 +20,7 @@ from soc_ft.cluster.record import (
     read_state,
     write_state,
 )
-from soc_ft.cluster.sweep import LAUNCHER_LOCK, SWEEP_FILE
+from soc_ft.cluster.sweep import LAUNCHER_LOCK, SWEEP_FILE, sweep_of
 from soc_ft.files import is_locked
 from soc_ft.tracking.journal import JOURNAL_NAME
 
@@ -134,7 +134,8 @@ def _noted(folder: Path, submission: Submission | None) -> tuple[State, str]:
         return noted
     if state == State.RUNNING and not is_locked(folder / JOB_LOCK):
         return State.LOST, "its process is gone and left no word"
-    if state == State.QUEUED and not is_locked(folder.parent / LAUNCHER_LOCK):
+    sweep = sweep_of(folder) or folder.parent
+    if state == State.QUEUED and not is_locked(sweep / LAUNCHER_LOCK):
         return State.LOST, "never started: the command that ran the sweep is gone"
     return noted
 

@@ -70,6 +70,11 @@ class Sweep:
         return [path.parent for path in self.folder.rglob(JOB_FILE)]
 
 
+def sweep_of(job: Path) -> Path | None:
+    """The folder of the sweep that a job's folder lies in."""
+    return next((folder for folder in job.parents if (folder / SWEEP_FILE).is_file()), None)
+
+
 def snapshot_code(sweep: Path) -> Path:
     """Copy the package and its configuration, so that a job that waits runs what was submitted.
 

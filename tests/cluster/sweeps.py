@@ -45,6 +45,12 @@ def slurm_id(job: Path) -> str:
     return str(json.loads(lines[-1])["slurm_id"])
 
 
+def is_submitted(job: Path) -> bool:
+    """Whether the launcher has noted that it handed the job on."""
+    submissions = job / "submissions.jsonl"
+    return submissions.is_file() and submissions.stat().st_size > 0
+
+
 def step_of(job: Path) -> int:
     """The last optimizer step that a job has recorded."""
     journal = job / "metrics.jsonl"

@@ -13,6 +13,7 @@ from soc_ft.cluster.rerun import rerun_failed
 from soc_ft.cluster.status import State, read_sweep
 from tests.cluster.sweeps import (
     SLURM,
+    is_submitted,
     kill_process,
     slurm_id,
     start,
@@ -56,7 +57,7 @@ def test_every_fate_of_a_job(
     environment = slurm_environment
     job = {fate: sweep / str(number) for number, fate in enumerate(FATES)}
     submitting = start(command, environment, tmp_path)
-    wait_until(lambda: (job["memory"] / "submissions.jsonl").is_file())
+    wait_until(lambda: is_submitted(job["memory"]))
     identity = {fate: slurm_id(folder) for fate, folder in job.items()}
 
     def signalled() -> None:
@@ -111,7 +112,7 @@ def test_closing_the_terminal_loses_nothing(
     sweep = tmp_path / "sweep"
     overrides = (*SLURM, "seed=0,1", "trainer.steps=2")
     submitting = start(sweep_command(sweep, *overrides), slurm_environment, tmp_path)
-    wait_until(lambda: (sweep / "1" / "submissions.jsonl").is_file())
+    wait_until(lambda: is_submitted(sweep / "1"))
     submitting.send_signal(signal.SIGHUP)
     assert submitting.wait(timeout=30) != 0
     with pytest.MonkeyPatch.context() as patch:
@@ -134,7 +135,7 @@ def test_what_was_submitted_is_what_runs(
     command = sweep_command(sweep, *SLURM, "seed=0,1", "trainer.steps=2", "~trainer.lr")
     hold = "+hydra.launcher.additional_parameters.hold=true"
     submitting = start([*command[:-1], "trainer.steps=2", hold], environment, clone)
-    wait_until(lambda: (sweep / "1" / "submissions.jsonl").is_file())
+    wait_until(lambda: is_submitted(sweep / "1"))
     trainer = clone / "conf" / "trainer" / "default.yaml"
     trainer.write_text(trainer.read_text().replace("steps: 800", "steps: broken"))
     (clone / "soc_ft" / "training.py").write_text("raise ImportError('edited')\n")

@@ -1,0 +1,104 @@
+"""Stopping between two optimizer steps when a scheduler asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from soc_ft.cluster.preemption import Preemption, Request
+from soc_ft.errors import Preempted
+from soc_ft.lit import RewardFineTuning
+from tests.conftest import curve, train_tiny
+from tests.trained import largest_difference, weights
+
+
+@pytest.fixture
+def requeued() -> list[int]:
+    """Signals that were passed on to the handler that requeues at once."""
+    return []
+
+
+@pytest.fixture
+def preemption(requeued: list[int]) -> Iterator[Preemption]:
+    preemption = Preemption(signal.SIGUSR2, lambda number, _: requeued.append(number), patience=0.2)
+    yield preemption
+    preemption.uninstall()
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_a_request_waits_for_the_end_of_the_step(
+    preemption: Preemption, requeued: list[int]
+) -> None:
+    """Breaks if the job stops in mid-step, or not at all."""
+    preemption.install()
+    assert preemption.poll() == Request.NOTHING
+    send(signal.SIGUSR2)
+    assert preemption.poll() == Request.STOP
+    assert preemption.poll() == Request.STOP
+    assert requeued == []
+    with pytest.raises(Preempted, match="saved after optimizer step 7"):
+        preemption.grant(7)
+
+
+def test_a_step_that_takes_too_long_is_given_up(
+    preemption: Preemption, requeued: list[int]
+) -> None:
+    """Breaks if a job that cannot save in time is killed instead of requeued."""
+    preemption.install()
+    send(signal.SIGUSR2)
+    send(signal.SIGUSR2)
+    limit = time.monotonic() + 5
+    while not requeued and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert requeued == [signal.SIGUSR2]
+
+
+def test_the_announcement_of_a_kill_makes_it_save_and_carry_on(preemption: Preemption) -> None:
+    """Breaks if a job exits by itself when a scheduler that would requeue it says SIGTERM."""
+    preemption.install()
+    send(signal.SIGTERM)
+    assert preemption.poll() == Request.SAVE
+    assert preemption.poll() == Request.NOTHING
+
+
+def test_handlers_are_given_back(preemption: Preemption) -> None:
+    """Breaks if a signal after the training would be noted by nobody, or a timer still runs."""
+    before = [signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)]
+    preemption.install()
+    send(signal.SIGUSR2)
+    preemption.uninstall()
+    assert [signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)] == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("step", [1, 2])  # a validation follows the second
+def test_a_preempted_run_ends_as_an_undisturbed_one(
+    tmp_path: Path, step: int, requeued: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if something of the state between two steps is not saved on a request to stop."""
+    overrides = ("trainer.checkpoint_every=100",)
+    undisturbed = train_tiny(tmp_path / "undisturbed", *overrides)
+    preemption = Preemption(signal.SIGUSR2, lambda number, _: requeued.append(number), 60)
+    regress = RewardFineTuning._regress
+
+    def interrupted(self: RewardFineTuning, *args: Any) -> dict[str, float]:
+        if self.global_step == step - 1:
+            send(signal.SIGUSR2)
+        return regress(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewardFineTuning, "_regress", interrupted)
+        with pytest.raises(Preempted, match=f"after optimizer step {step}"):
+            train_tiny(tmp_path / "run", *overrides, preemption=preemption)
+    train_tiny(tmp_path / "run", *overrides)
+    assert largest_difference(weights(tmp_path / "run"), weights(undisturbed)) == 0
+    assert curve(tmp_path / "run") == curve(undisturbed)
