@@ -1,68 +1,67 @@
-"""Runs side by side."""
+"""``python -m soc_ft.report`` on real run folders."""
 
 from __future__ import annotations
 
-import warnings
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from soc_ft.errors import ConfigError
-from soc_ft.report import main, read_runs, table
+from soc_ft.report import main
+from tests.conftest import command
+from tests.reporting.synthetic import write_run
 
 TinyRun = Callable[..., Path]
 
 
-def test_seeds_of_a_setting_share_a_row(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """Breaks when settings are mixed up or repeated in every row, or one run has an error."""
-    for seed in (0, 1):
-        tiny_run("trainer.steps=1", f"seed={seed}", folder=f"sweep/{seed}")
-    tiny_run("trainer.steps=1", "cfg_mode=none", folder="sweep/2")
-    lines = table(read_runs(tmp_path / "sweep")).splitlines()
-    assert len(lines) == 5
-    assert lines[2].startswith("| base model |")
-    assert "±" in lines[3]
-    assert lines[3].endswith("| 2 |")
-    assert lines[3].startswith("| fine-tuned |")
-    assert lines[4].startswith("| cfg_mode=none |")
-    assert "±" not in lines[4]
+def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["report", *arguments])
+    main()
 
 
-def test_jobs_keep_the_order_of_their_numbers(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """Breaks when job 10 comes before job 2, which puts a sweep over lambda out of order."""
-    for job, strength in (("2", "3"), ("10", "100"), ("10.5", "200")):
-        tiny_run("trainer.steps=1", f"lambda={strength}", folder=f"sweep/{job}")
-    rows = table(read_runs(tmp_path / "sweep")).splitlines()[3:]
-    assert [row.split(" |")[0].split("lambda=")[1] for row in rows] == ["3", "100", "200"]
-
-
-def test_experiments_are_settings_like_others(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """Breaks when runs of two experiments are averaged as if they were two seeds of one."""
-    for name in ("one", "two"):
-        run = tiny_run("trainer.steps=1", folder=f"sweep/{name}")
-        (run / "overrides.yaml").write_text(f"- experiment={name}\n")
-    rows = table(read_runs(tmp_path / "sweep")).splitlines()[3:]
-    assert [row.split(" | ")[0] for row in rows] == ["| experiment=one", "| experiment=two"]
-
-
-def test_the_report_is_written_with_a_plot(
-    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_as_training_leaves_them(
+    tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Breaks when long settings leave a plot no room, or --output writes something else."""
-    long = ["trainer.lr=1e-5", "trainer.warmup_steps=1", "validation.prompts=2"]
-    for job, strength in (("0", "3"), ("1", "100")):
-        tiny_run("trainer.steps=1", f"lambda={strength}", *long[: 3 * int(job)], folder=f"s/{job}")
-    arguments = ["report", str(tmp_path / "s"), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        main()
-    assert (tmp_path / "out/table.md").read_text() == table(read_runs(tmp_path / "s")) + "\n"
-    assert (tmp_path / "out/reward.png").read_bytes().startswith(b"\x89PNG")
+    """Breaks if training writes its folder otherwise than reports read it."""
+    for seed in (0, 1):
+        tiny_run("trainer.steps=1", f"seed={seed}", folder=f"s/{seed}")
+    tiny_run("trainer.steps=1", "cfg_mode=full", folder="s/2")
+    capsys.readouterr()
+    report(monkeypatch, str(tmp_path / "s"), "--output", str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 jobs: 3 finished\n")
+    labels = [line.split()[0] for line in printed.splitlines() if " ± " in line]
+    assert labels == ["base", "fine-tuned", "cfg_mode=full"]
+    assert printed.endswith(f"report: {tmp_path}/out/README.md, {tmp_path}/out/index.html\n")
+    plots = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert plots >= {"reward.png", "training.png", "adjoint_norm.png", "samples.png"}
+    header, *rows = (tmp_path / "out/results.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert {"evaluations_total", "peak_memory_mib", "seconds_total"} <= set(header.split(","))
 
 
-def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
-    """Breaks when an empty folder gives an empty table."""
-    with pytest.raises(ConfigError, match=str(tmp_path)):
-        read_runs(tmp_path)
+def test_the_first_line_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    """Breaks if the state of a sweep takes seconds to appear, for the sake of its plots."""
+    write_run(tmp_path / "s/0")
+    code = (
+        "import sys; import soc_ft.reporting.writing\n"
+        "heavy = {'torch', 'mlflow', 'matplotlib', 'scipy', 'lightning', 'diffusers'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:
+    """Breaks when a wrong path gives a traceback, or a report of nothing."""
+    done = subprocess.run(
+        command("soc_ft.report", str(tmp_path)), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode != 0
+    assert done.stderr == f"soc_ft: error: {tmp_path}: holds no run and no sweep\n"
+    assert not (tmp_path / "multirun_reports").exists()
