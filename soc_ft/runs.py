@@ -137,7 +137,7 @@ def folder_of_mlflow_run(run_id: str, uri: str) -> str:
         raise ConfigError(f"{where} does not exist; set tracking.uri or give the run folder")
     try:
         store = Store(uri)
-        folder = store.param(run_id, "run_dir") if store.holds(run_id) else None
+        folder = store.run_dir(run_id) if store.status(run_id) else None
     except Exception as error:  # of MLflow, its database driver or its HTTP client
         raise ConfigError(f"{where} cannot be asked ({reason(error)})") from error
     if folder is None:

@@ -136,7 +136,7 @@ class Delivery:
         self._state = State.load(self.run_dir)
         starts = [operation for operation in self._operations if isinstance(operation, Start)]
         target = Store(with_credentials(self._uri or starts[-1].uri))
-        if self._state.run_id is not None and not target.holds(self._state.run_id):
+        if self._state.run_id is not None and target.status(self._state.run_id) is None:
             self._state = State()
         if self._state.run_id is None:
             self._create_run(target, starts[0])
@@ -214,9 +214,13 @@ class Delivery:
         self._settle_sweep(target, start.time)
 
     def _settle_sweep(self, target: Store, time: float) -> None:
-        if self._state.sweep_run_id is not None:
-            first = next(each for each in self._operations if isinstance(each, Start))
+        if self._state.sweep_run_id is None:
+            return
+        first = next(each for each in self._operations if isinstance(each, Start))
+        try:
             settle(target, self._state.sweep_run_id, self._sweep_folder(first), time)
+        except RunError as error:  # whoever deleted the sweep wants its jobs' runs nevertheless
+            _log.warning("%s", error)
 
     def _sweep_folder(self, start: Start) -> Path:
         """The recorded one, or the one around a run that was moved to another place."""

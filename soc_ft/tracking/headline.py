@@ -10,6 +10,9 @@ from soc_ft.runs import told
 GROUPS = ("method", "reward", "cfg_mode", "scheduler", "buffer", "finetune", "model")
 """Configuration groups whose chosen option is a param of every run."""
 
+HEADLINE = ("lambda", *GROUPS, "seed")
+"""All params that every run has."""
+
 _IN_NAME = ("lambda", "cfg_mode", "seed", "name", "experiment")  # an experiment sets the name
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
 from soc_ft.tracking.provenance import without_password
-from soc_ft.tracking.store import default_uri, display_uri, reason
+from soc_ft.tracking.store import RUN_DIR_TAG, default_uri, display_uri, reason
 
 _MIN_PAUSE = 0.5
 _MAX_PAUSE = 60.0
@@ -66,6 +66,7 @@ class MLflowTracker:
         self._run_dir = run_dir
         self._outbox = Outbox(run_dir)
         params = {key: without_password(value) for key, value in params.items()}
+        tags = dict(tags) | {RUN_DIR_TAG: str(run_dir.absolute())}
         if not resumed and self._outbox.last_params() != params:
             self._outbox.clear()
         self._outbox.put(

@@ -6,13 +6,11 @@ Every step is taken under a lock in the sweep's folder and can be repeated.
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from soc_ft.errors import RunError
 from soc_ft.files import locked, publish_file
 from soc_ft.runs import sweep_name
 from soc_ft.tracking.provenance import without_password
@@ -25,8 +23,6 @@ SUBMITTED_NAME = "sweep.json"
 SNAPSHOTS = "*/job.yaml"
 """A file for each job that was submitted."""
 
-_log = logging.getLogger(__name__)
-
 
 def find_or_create_parent(store: Store, experiment_id: str, folder: Path, time: float) -> str:
     """Id of the run of the sweep in ``folder``; ``time``, in seconds, is that of its first job."""
@@ -37,29 +33,28 @@ def find_or_create_parent(store: Store, experiment_id: str, folder: Path, time: 
         )
 
 
-def settle(store: Store, parent: str, folder: Path, time: float) -> None:
-    """Give the run of a sweep the status that follows from its jobs.
+def settle(store: Store, parent: str, folder: Path, time: float, never_began: int = 0) -> str:
+    """Give the run of a sweep the status that follows from its jobs, which is returned.
 
     Two jobs that end at once each look after their own end is known, so the later one sees both.
 
     Args:
         folder: of the sweep.
         time: when a job of it began or ended, in seconds.
+        never_began: number of jobs that came to an end without a run.
+
+    Raises:
+        RunError: somebody deleted the run of the sweep.
     """
     with locked(folder / LOCK_NAME):
-        try:
-            if not store.holds(parent):
-                return
-        except RunError as error:  # whoever deleted it wants it gone, and the jobs' runs delivered
-            _log.warning("%s", error)
-            return
-        children = store.statuses_of_children(parent)
-        submitted = sum(1 for _ in folder.glob(SNAPSHOTS))
-        status = status_of_sweep(children, submitted)
+        before = store.status(parent)
+        children = [*(job.status for job in store.children(parent)), *["FAILED"] * never_began]
+        status = status_of_sweep(children, submitted=sum(1 for _ in folder.glob(SNAPSHOTS)))
         if status == "RUNNING":
             store.reopen(parent)
-        else:
+        elif status != before:  # else the sweep ended when it first said so
             store.end(parent, status, time)
+        return status
 
 
 def status_of_sweep(children: Sequence[str], submitted: int = 0) -> str:

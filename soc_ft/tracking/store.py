@@ -24,12 +24,14 @@ from soc_ft.tracking.provenance import without_password
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACT_FOLDER = "mlartifacts"
 UID_TAG = "soc_ft.uid"
+RUN_DIR_TAG = "soc_ft.run_dir"
 PARENT_TAG = "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag that tells MLflow's page that these are training runs, so that it need not guess."""
 MAX_POINTS = 1000
 MAX_PARAMS = 100
 MAX_KEY = 250
+MAX_DESCRIPTION = 5000
 MAX_VALUE = 500  # of servers back to MLflow 1; config.yaml has the whole value
 
 # One short attempt at a time: the caller tries again, and a dead server must not print a page.
@@ -54,41 +56,48 @@ class Point:
     time: float
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run as the store knows it."""
+
+    run_id: str
+    status: str
+    params: Mapping[str, str]
+
+
 class Store:
     """A connection to a tracking URI. Every method raises what MLflow raises."""
 
     def __init__(self, uri: str) -> None:
-        for name, value in _MLFLOW_SETTINGS.items():
-            os.environ.setdefault(name, value)
+        import_mlflow()
         from mlflow import MlflowClient
 
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         database = sqlite_path(uri)
         if database is not None:
             _create_database(database)
         self._artifact_root = None if database is None else database.parent / ARTIFACT_FOLDER
         self._client = MlflowClient(uri)
 
-    def holds(self, run_id: str) -> bool:
-        """Whether the run is here. Raises RunError if somebody deleted it."""
+    def status(self, run_id: str) -> str | None:
+        """MLflow's status of a run, None if it is not here. Raises RunError if it is deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
             run = self._client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return None
             raise
         if run.info.lifecycle_stage == "deleted":
             raise RunError(
                 f"MLflow run {run_id} is deleted: `mlflow runs restore --run-id {run_id}` to go on"
             )
-        return True
+        return str(run.info.status)
 
-    def param(self, run_id: str, key: str) -> str | None:
-        """A param of a run that is here, if it has it."""
-        return self._client.get_run(run_id).data.params.get(valid_key(key))
+    def run_dir(self, run_id: str) -> str | None:
+        """The run folder of a run that is here, if it is known."""
+        run = self._client.get_run(run_id).data
+        return run.tags.get(RUN_DIR_TAG) or run.params.get("run_dir")  # the param of older runs
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, created if it is new even if another process does so right now."""
@@ -159,24 +168,49 @@ class Store:
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
         self._client.log_artifact(run_id, str(path), folder)
 
-    def statuses_of_children(self, run_id: str) -> list[str]:
-        """MLflow's status of each run below a run, in its experiment."""
-        experiment_id = self._client.get_run(run_id).info.experiment_id
-        statuses: list[str] = []
-        token: str | None = ""
-        while token is not None:
+    def experiment_of(self, run_id: str) -> str:
+        """Id of the experiment that a run belongs to."""
+        return str(self._client.get_run(run_id).info.experiment_id)
+
+    def children(self, run_id: str) -> list[Run]:
+        """The runs below a run, in its experiment, oldest first."""
+        found: list[Run] = []
+        token: str | None = None
+        while token != "":
             page = self._client.search_runs(
-                [experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'", page_token=token or None
+                [self.experiment_of(run_id)],
+                f"tags.`{PARENT_TAG}` = '{run_id}'",
+                order_by=["attributes.start_time"],
+                page_token=token,
             )
-            statuses += [run.info.status for run in page]
-            token = page.token or None
-        return statuses
+            found += [Run(run.info.run_id, run.info.status, run.data.params) for run in page]
+            token = page.token or ""
+        return found
+
+    def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
+        self._client.set_experiment_tag(experiment_id, key, value)
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Put a Markdown text on the run's page, as far as it is allowed to be long."""
+        if len(text) > MAX_DESCRIPTION:
+            text = text[:MAX_DESCRIPTION].rpartition("\n")[0] + "\n"
+        self._client.set_tag(run_id, "mlflow.note.content", text)
 
     def reopen(self, run_id: str) -> None:
         self._client.update_run(run_id, status="RUNNING")
 
     def end(self, run_id: str, status: str, time: float) -> None:
         self._client.set_terminated(run_id, status, _milliseconds(time))
+
+
+def import_mlflow() -> None:
+    """Spend the seconds that it takes, unless somebody has."""
+    for name, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def default_uri(folder: Path) -> str:
