@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from soc_ft.cli import run_command
 from soc_ft.errors import ConfigError
+from soc_ft.runs import Origin, choices_of
 
 
 def fine_tune(config: DictConfig) -> None:
@@ -24,7 +25,8 @@ def fine_tune(config: DictConfig) -> None:
     check_resume(config, folder)
     from soc_ft.training import train
 
-    train(config, run, folder, settings.overrides.task)
+    sweep = Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
+    train(config, run, folder, Origin(settings.overrides.task, choices_of(settings), sweep))
 
 
 def _require_multirun(settings: HydraConf) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from soc_ft.config.schema import Run
 from soc_ft.diffusion.counter import EvaluationCounter
 from soc_ft.diffusion.model import DiffusionModel
+from soc_ft.memory import peak_memory, reset_peak_memory
 from soc_ft.methods.clock import Clock
 from soc_ft.tracking.journal import Journal
 from soc_ft.tracking.logger import RunLogger
@@ -95,12 +96,12 @@ class ProfilingClock(Clock):
     def phase(self, name: str) -> Iterator[None]:
         """Measure what happens inside."""
         _synchronize()
-        _reset_peak_memory()
+        reset_peak_memory()
         self.current = name
         with super().phase(name):
             yield
             _synchronize()
-        self.memory[name] = max(self.memory[name], _peak_memory())
+        self.memory[name] = max(self.memory[name], peak_memory())
 
 
 class CallRecorder(EvaluationCounter):
@@ -213,19 +214,3 @@ def _evaluation(
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory() -> int:
-    """Bytes: of CUDA's allocator, or the resident memory that Linux notes for the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024

@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from soc_ft.cluster.preemption import Preemption, Request
 from soc_ft.errors import ConfigError, RunError
 
 LAST = "last.ckpt"
@@ -117,16 +118,38 @@ class Checkpoints(Callback):
         every: optimizer steps between two writes of ``last.ckpt``.
         keep_every: optimizer steps between weights that are kept, or None.
         validate_every: optimizer steps between two validations.
+        preemption: how a scheduler asks the run to stop, which it does after a save.
     """
 
     def __init__(
-        self, folder: Path, every: int, keep_every: int | None, validate_every: int
+        self,
+        folder: Path,
+        every: int,
+        keep_every: int | None,
+        validate_every: int,
+        preemption: Preemption | None = None,
     ) -> None:
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
         self.validate_every = validate_every
+        self.preemption = preemption
         self.best = -math.inf
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for the scheduler; before the first optimizer step there is nothing to save."""
+        if self.preemption is not None:
+            self.preemption.install()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on the last checkpoint holds everything."""
+        if self.preemption is not None:
+            self.preemption.uninstall()
+
+    def on_exception(self, trainer: Trainer, *args: Any) -> None:
+        """Leave the signals as they were."""
+        if self.preemption is not None:
+            self.preemption.uninstall()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Save a step that no validation follows."""
@@ -145,10 +168,13 @@ class Checkpoints(Callback):
 
     def _save_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        if step % self.every == 0:
+        request = Request.NOTHING if self.preemption is None else self.preemption.poll()
+        if step % self.every == 0 or request != Request.NOTHING:
             self.save_last(trainer)
         if self.keep_every and step % self.keep_every == 0:
             self._save_weights(trainer, f"step-{step:06d}")
+        if self.preemption is not None and request == Request.STOP:
+            self.preemption.grant(step)
 
     def save_last(self, trainer: Trainer) -> None:
         """Write the checkpoint that a run resumes from."""

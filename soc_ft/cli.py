@@ -6,17 +6,21 @@ import contextlib
 import os
 import re
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from soc_ft.cluster.local import LocalLauncher
+from soc_ft.cluster.slurm import SlurmLauncher
 from soc_ft.errors import ConfigError, SocFtError, did_you_mean
 from soc_ft.paths import conf_dir
 
@@ -34,6 +38,7 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     """
     # Hydra otherwise prints errors itself, over several lines, and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    _register_launchers()
     main = hydra.main(
         version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
     )
@@ -44,6 +49,19 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
         _exit(2, _hydra_line(error, command))
     except (SocFtError, OSError) as error:
         _exit_for(error)
+
+
+def _register_launchers() -> None:
+    """Let Hydra use the launchers of ``conf/hydra/launcher``.
+
+    It takes launchers from the package ``hydra_plugins`` alone, so they get a second name there.
+    """
+    module = types.ModuleType("hydra_plugins.soc_ft")
+    for launcher in (LocalLauncher, SlurmLauncher):
+        launcher.__module__ = module.__name__
+        setattr(module, launcher.__name__, launcher)
+        Plugins.instance().register(launcher)
+    sys.modules[module.__name__] = module
 
 
 def _exiting(task: Task) -> Task:

@@ -18,6 +18,10 @@ class RunError(SocFtError):
     """The run cannot go on: says why and what is left on disk."""
 
 
+class Preempted(SocFtError):
+    """A scheduler asked the run to stop; it is saved, and goes on when it is started again."""
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint at the candidate that is closest to ``word``, or nothing if none is close."""
     close = difflib.get_close_matches(word, list(candidates), n=1)

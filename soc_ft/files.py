@@ -39,6 +39,17 @@ def locked(path: Path, wait: bool = True) -> IO[str]:
     return file
 
 
+def is_locked(path: Path) -> bool:
+    """Whether some process has the lock of this file."""
+    if not path.exists():
+        return False
+    try:
+        locked(path, wait=False).close()
+    except BlockingIOError:
+        return True
+    return False
+
+
 def publish_file(draft: Path, path: Path) -> bool:
     """Move a complete draft to ``path`` in the same folder, unless there is a file already."""
     try:

@@ -20,6 +20,7 @@ from soc_ft.core import ReplayBuffer, effective_sample_size, normalised_weights
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.distributed import gather, gather_rows, sum_gradients
 from soc_ft.errors import RunError
+from soc_ft.memory import peak_memory
 from soc_ft.methods.base import ControlProblem, Method, PairLoss, chunks
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.validation import Validator
@@ -223,7 +224,7 @@ class RewardFineTuning(LightningModule):
         per_sample = {
             name: tensor[finite]
             for name, tensor in tensors.items()
-            if tensor.dim() == 1 and tensor.is_floating_point()
+            if tensor.dim() in (1, 2) and tensor.is_floating_point()
         }
         per_pair = {
             name: torch.cat([terms.stats[name] for terms in measured])
@@ -240,7 +241,9 @@ class RewardFineTuning(LightningModule):
                 "gradient or loss that is not finite, more than "
                 f"trainer.max_dropped={self.run.trainer.max_dropped:g}; the checkpoints are intact"
             )
-        stats = {name: float(values.mean()) for name, values in everyone.items()}
+        stats: dict[str, float] = {}
+        for name, values in everyone.items():
+            stats |= {name: float(values.mean())} if values.dim() == 1 else _profile(name, values)
         stats["reward_std"] = float(everyone["reward"].std(correction=0))
         stats["dropped_share"] = dropped
         if "control_cost" in stats:
@@ -260,6 +263,7 @@ class RewardFineTuning(LightningModule):
             f"seconds_{name.replace(' ', '_')}": seconds
             for name, seconds in self.problem.clock.take().items()
         }
+        stats["peak_memory_mib"] = peak_memory() / 2**20
         self.record("train", stats)
 
     def record(self, stage: str, stats: dict[str, float]) -> None:
@@ -314,6 +318,13 @@ class RewardFineTuning(LightningModule):
         self.method.load_state_dict(state["method"])
         self.validator.load_state_dict(state["validator"])
         self.logger.rewind(state["journal"])
+
+
+def _profile(name: str, values: Tensor) -> dict[str, float]:
+    """Means by step of the trajectory, (B, n) with zero where a sample was not measured."""
+    counts = (values != 0).sum(dim=0)
+    means = values.sum(dim=0) / counts
+    return {f"{name}/{k:02d}": float(means[k]) for k in counts.nonzero().flatten().tolist()}
 
 
 class _Ticks:

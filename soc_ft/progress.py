@@ -18,8 +18,15 @@ class Progress(TQDMProgressBar):
         bar.bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         return bar
 
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self._set_train_bar(trainer)  # a resumed run begins in the middle of its only epoch
+
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
+        self._set_train_bar(trainer)
+
+    def _set_train_bar(self, trainer: Trainer) -> None:
         self.train_progress_bar.reset(trainer.max_steps)
         self.train_progress_bar.initial = trainer.global_step
         self.train_progress_bar.n = trainer.global_step

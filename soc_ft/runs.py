@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,9 +17,52 @@ UNTOLD = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "swe
 """How overrides begin that do not change a result."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a configuration comes from, for the record of its run.
+
+    Attributes:
+        overrides: what was typed.
+        choices: option of each configuration group.
+        sweep: folder of the sweep that the run is a job of.
+        tags: commit of the code, if it is not the checkout that is running.
+    """
+
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    sweep: Path | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def choices_of(settings: Any) -> dict[str, str | None]:
+    """Chosen option of each configuration group, from Hydra's own node of a configuration."""
+    choices = settings.runtime.choices.items()
+    return {str(group): option for group, option in choices if not str(group).startswith("hydra/")}
+
+
 def told(overrides: Sequence[str]) -> list[str]:
     """The overrides that tell a run from its neighbours."""
     return [override for override in overrides if not override.startswith(UNTOLD)]
+
+
+def distinguishing(runs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The overrides of each run that the others do not all share."""
+    settings = [told(overrides) for overrides in runs]
+    shared = set.intersection(*map(set, settings)) if len(settings) > 1 else set()
+    return [[each for each in one if each not in shared] for one in settings]
+
+
+def sweep_name(folder: Path) -> str:
+    """What a sweep is called: its folder's path below ``multirun``, else the folder's own name.
+
+    ``multirun/2026-11-21/09-30-00-quickstart`` is ``2026-11-21_09-30-00-quickstart``.
+    """
+    path = Path(os.path.abspath(folder))
+    parts = path.parts
+    if "multirun" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("multirun", 1)
+        return "_".join(parts[last + 1 :])
+    return path.name
 
 
 def open_run(folder: str | Path) -> tuple[Path, DictConfig]:

@@ -5,32 +5,37 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.building import build_model, build_problem
 from soc_ft.checkpoints import LAST, AtomicCheckpointIO, Checkpoints, save_weights
+from soc_ft.cluster.preemption import Preemption
 from soc_ft.collecting import Collector
+from soc_ft.config.identity import config_hash
 from soc_ft.config.schema import Run
 from soc_ft.data.prompts import load_prompts
 from soc_ft.diffusion.export import export_pipeline
 from soc_ft.diffusion.model import DiffusionModel
-from soc_ft.errors import RunError
+from soc_ft.errors import Preempted, RunError
 from soc_ft.evaluation.plots import plot_training
 from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import replace_file
 from soc_ft.lit import RewardFineTuning
 from soc_ft.progress import Progress
-from soc_ft.runs import told
+from soc_ft.runs import Origin
 from soc_ft.summary import shown, summarise
+from soc_ft.tracking.headline import headline_params, run_name
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.tracking.provenance import flatten, provenance
 from soc_ft.validation import Validator
@@ -38,17 +43,25 @@ from soc_ft.validation import Validator
 _log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] = ()) -> None:
+def train(
+    config: DictConfig,
+    run: Run,
+    folder: Path,
+    origin: Origin | None = None,
+    preemption: Preemption | None = None,
+) -> None:
     """Run an experiment, or go on with it.
 
     Args:
         config: composed configuration.
         run: the same, validated.
         folder: of the run.
-        overrides: what the person typed, for the record.
+        origin: where the configuration comes from, for the record.
+        preemption: how a scheduler asks the run to stop, if there is one.
 
     Raises:
         RunError: the run cannot go on; what was saved stays intact.
+        Preempted: a scheduler asked it to stop; everything is saved.
     """
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)
@@ -56,8 +69,8 @@ def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] =
         resumed = folder / "checkpoints" / LAST
         resume = run.resume == "auto" and resumed.is_file()
         module = build_module(config, run, folder)
-        logger = _start_logging(config, run, folder, overrides, resume)
-        checkpoints = build_checkpoints(run, folder)
+        logger = _start_logging(config, folder, origin or Origin(), resume)
+        checkpoints = build_checkpoints(run, folder, preemption)
         trainer = build_trainer(run, folder, logger, checkpoints)
         status = "failed"
         try:
@@ -65,6 +78,9 @@ def train(config: DictConfig, run: Run, folder: Path, overrides: Sequence[str] =
             checkpoints.save_last(trainer)
             _finish(module, run, folder, trainer)
             status = "success"
+        except Preempted:
+            status = "preempted"
+            raise
         except (KeyboardInterrupt, SystemExit):  # Lightning exits on the first Ctrl-C
             status = "interrupted"
             raise RunError(
@@ -113,7 +129,7 @@ def build_module(config: DictConfig, run: Run, folder: Path) -> RewardFineTuning
     return RewardFineTuning(model, problem, method, collector, validator, run)
 
 
-def build_checkpoints(run: Run, folder: Path) -> Checkpoints:
+def build_checkpoints(run: Run, folder: Path, preemption: Preemption | None = None) -> Checkpoints:
     """What is saved of a run, and when."""
     settings = run.trainer
     return Checkpoints(
@@ -121,6 +137,7 @@ def build_checkpoints(run: Run, folder: Path) -> Checkpoints:
         settings.checkpoint_every,
         settings.keep_every,
         run.validation.every,
+        preemption,
     )
 
 
@@ -140,7 +157,7 @@ def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkp
         num_sanity_val_steps=0,
         logger=logger,
         callbacks=[checkpoints, Progress()],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster_environment()],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -149,34 +166,32 @@ def build_trainer(run: Run, folder: Path, logger: RunLogger, checkpoints: Checkp
     )
 
 
-def _start_logging(
-    config: DictConfig, run: Run, folder: Path, overrides: Sequence[str], resume: bool
-) -> RunLogger:
+def _cluster_environment() -> list[ClusterEnvironment]:
+    """Slurm's, if it started this process, but without Lightning's own way to requeue a job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: bool) -> RunLogger:
     """Write the resolved configuration into the run folder and open the record of the run."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    params = flatten(plain) | headline_params(origin.choices, plain) | {"run_dir": str(folder)}
     if config.tracking.get("run_name", "") is None:
-        config.tracking.run_name = _run_name(run, overrides)
+        config.tracking.run_name = run_name(params, origin.overrides)
     logger = RunLogger(folder, instantiate(config.tracking))
-    _write_configuration(folder, plain, overrides)
-    tags = provenance() | {"overrides": " ".join(overrides)}
-    params = flatten(plain) | {"run_dir": str(folder)}
-    logger.start(params, tags, resumed=resume)
+    _write_configuration(folder, plain, origin)
+    tags = provenance() | dict(origin.tags)
+    tags |= {"overrides": " ".join(origin.overrides), "soc_ft.config_hash": config_hash(plain)}
+    logger.start(params, tags, resumed=resume, sweep_folder=origin.sweep)
     logger.log_artifact(folder / "config.yaml")
     return logger
 
 
-def _run_name(run: Run, overrides: Sequence[str]) -> str:
-    """What a person recognises a run by in a list of them, the telling part first."""
-    repeated = ("lambda=", "seed=", "name=", "experiment=")  # an experiment sets the name
-    others = [override for override in told(overrides) if not override.startswith(repeated)]
-    return " ".join([f"lambda={run.lambda_:g}", *others, f"seed={run.seed}", f"({run.name})"])
-
-
 @rank_zero_only
-def _write_configuration(folder: Path, plain: dict[str, Any], overrides: Sequence[str]) -> None:
+def _write_configuration(folder: Path, plain: dict[str, Any], origin: Origin) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create(list(origin.overrides)), folder / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create(dict(origin.choices)), folder / "choices.yaml")
 
 
 def _finish(module: RewardFineTuning, run: Run, folder: Path, trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from soc_ft.core import normal, path_control_cost, rollout
 from soc_ft.diffusion.model import DiffusionModel
 from soc_ft.distributed import gather_rows
 from soc_ft.evaluation.scores import BASE, FINE_TUNED, Scores
-from soc_ft.evaluation.sheets import picture_grid
+from soc_ft.evaluation.sheets import picture_grid, save_pictures
 from soc_ft.evaluation.statistics import (
     Estimate,
     diversity,
@@ -25,6 +26,7 @@ from soc_ft.evaluation.statistics import (
     paired_difference,
     spread,
 )
+from soc_ft.files import replace_file
 from soc_ft.methods.base import ControlProblem, chunks
 
 Metric = Callable[[Tensor, Sequence[str]], Tensor]
@@ -208,16 +210,23 @@ class Validator:
         return found
 
     def draw_sheet(self, result: ValidationResult, step: int, logger: Any) -> None:
-        """Base model and current model side by side, as a picture in the run folder."""
+        """Base model and current model side by side, as a picture in the run folder.
+
+        The single pictures are kept beside it, for sheets that compare runs.
+        """
         assert self.baseline is not None
         path = self.folder / f"step-{step:06d}.png"
+        prompts = list(self.prompts[: len(result.pictures)])
         picture_grid(
             [list(pair) for pair in zip(self.baseline["pictures"], result.pictures, strict=True)],
-            row_labels=list(self.prompts[: len(result.pictures)]),
+            row_labels=prompts,
             column_labels=["base model", f"step {step}"],
             path=path,
         )
         logger.log_picture(path, "samples", step)
+        save_pictures(self.baseline["pictures"], self.folder / "base")
+        save_pictures(result.pictures, self.folder / "latest")
+        replace_file(self.folder / "prompts.json", json.dumps(prompts, indent=1).encode())
 
     def state_dict(self) -> dict[str, Any]:
         """The measurements of the base model and the latest ones, and all results so far."""

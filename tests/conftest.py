@@ -62,12 +62,13 @@ def _addable(override: str) -> str:
 def train_tiny(folder: Path, *overrides: str) -> Path:
     """Train the tiny model in a folder, which is returned."""
     from soc_ft.config import check, check_resume
+    from soc_ft.runs import Origin
     from soc_ft.training import train
 
     config = composed(*TINY, *overrides)
     typed = check(config)
     check_resume(config, folder)
-    train(config, typed, folder, overrides)
+    train(config, typed, folder, Origin(overrides))
     return folder
 
 
@@ -82,13 +83,17 @@ def tiny_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def curve(folder: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The metrics of a run by optimizer step, without those that measure time."""
+    """The metrics of a run by optimizer step, without those that measure time and memory."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [
         (
             record["step"],
-            {name: value for name, value in record["metrics"].items() if "seconds" not in name},
+            {
+                name: value
+                for name, value in record["metrics"].items()
+                if "seconds" not in name and "memory" not in name
+            },
         )
         for record in records
     ]

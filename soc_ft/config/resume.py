@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from soc_ft.config.identity import WITHOUT_EFFECT, is_below, leaves
 from soc_ft.errors import ConfigError
 
-FREE_TO_CHANGE = (
-    "name",
-    "run_dir",
-    "resume",
-    "export",
-    "tracking",
-    "trainer.steps",
-    "trainer.checkpoint_every",
-    "trainer.keep_every",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.threads",
-)
+FREE_TO_CHANGE = (*WITHOUT_EFFECT, "trainer.steps")
 """Keys that do not change what an optimizer step does."""
 
 
@@ -38,28 +24,15 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         return
     if not saved.is_file():
         raise ConfigError(f"{folder}: has a checkpoint but no config.yaml; choose another run_dir")
-    before = _leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=True))
-    now = _leaves(OmegaConf.to_container(config, resolve=True))
+    before = leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=True))
+    now = leaves(OmegaConf.to_container(config, resolve=True))
     differing = [
         f"{key} ({before.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now)"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_free(key)
+        if before.get(key) != now.get(key) and not is_below(key, FREE_TO_CHANGE)
     ]
     if differing:
         raise ConfigError(
             f"{folder}: holds a checkpoint of another configuration: {', '.join(differing)}; "
             "choose another run_dir, the same settings, or resume=never to start over"
         )
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
-
-
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, child in value.items():
-        found |= _leaves(child, f"{prefix}.{key}" if prefix else str(key))
-    return found

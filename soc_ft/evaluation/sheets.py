@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,20 @@ def picture_grid(
         for column, tile in enumerate(row):
             sheet.paste(tile, (left + column * (width + GAP), y))
     if path is not None:
-        content = io.BytesIO()
-        sheet.save(content, "PNG")
-        replace_file(path, content.getvalue())
+        _save(sheet, path)
     return sheet
+
+
+def save_pictures(pictures: Iterable[Any], folder: Path) -> None:
+    """Write pictures as ``00.png``, ``01.png``, ... into a folder, each atomically."""
+    for number, picture in enumerate(pictures):
+        _save(to_image(picture), folder / f"{number:02d}.png")
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    replace_file(path, content.getvalue())
 
 
 def to_image(picture: Any) -> Image.Image:

@@ -109,7 +109,7 @@ class AdjointMatching(Method):
         if trajectory.predictions is not None:
             tensors["predictions"] = trajectory.predictions
             tensors["noise"] = path_noise(schedule, trajectory)
-        return Experience(rewards, tensors, _adjoint_norms(adjoints, steps))
+        return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
     def loss(
         self,
@@ -213,13 +213,3 @@ class AdjointMatching(Method):
         with torch.no_grad():
             base[anew] = problem.base_in_control(x[anew], t[anew], condition[anew]).to(base)
         return base
-
-
-def _adjoint_norms(adjoints: Tensor, steps: Tensor) -> dict[str, Tensor]:
-    """Norms of a_K and of the adjoint where the solve stopped: their ratio shows a blow-up."""
-    first = steps.flatten(1).amin(1)
-    rows = torch.arange(len(adjoints), device=adjoints.device)
-    # With adjoint_at="next" the adjoint at the first drawn step is not solved for.
-    stopped = torch.minimum(first + 1, torch.full_like(first, adjoints.shape[1] - 1))
-    norms = adjoints.flatten(2).norm(dim=2)
-    return {"adjoint_norm_terminal": norms[:, -1], "adjoint_norm_first": norms[rows, stopped]}

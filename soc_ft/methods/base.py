@@ -158,7 +158,8 @@ class Experience:
     Attributes:
         rewards: (B,).
         tensors: what :meth:`Method.loss` needs, each with leading dim B.
-        stats: further numbers to log, each (B,).
+        stats: further numbers to log, each (B,), or (B, n) with a column for each step of the
+            trajectory and zero where it was not measured.
     """
 
     rewards: Tensor

@@ -16,7 +16,7 @@ from typing import IO
 
 from soc_ft.errors import RunError
 from soc_ft.files import locked, replace_file
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record
+from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record, of_a_profile
 from soc_ft.tracking.json_lines import JsonLines, JsonLinesTail
 from soc_ft.tracking.outbox import (
     SWEEP_NAME,
@@ -177,6 +177,7 @@ class Delivery:
                 for record in batch
                 for name, value in record.metrics.items()
                 if record.step > self._state.horizon.get(name, -1)
+                and not of_a_profile(name)  # a chart a point would bury the others
             ]
             target.log_points(self._run_id, points)
             self._state.steps |= {point.name: point.step for point in points}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from soc_ft.tracking.json_lines import JsonLines
 
 JOURNAL_NAME = "metrics.jsonl"
+
+_OF_A_PROFILE = re.compile(r"/\d+$")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Record:
             for name, value in self.metrics.items()
         }
         return {"seq": self.seq, "step": self.step, "time": self.time, "metrics": metrics}
+
+
+def of_a_profile(name: str) -> bool:
+    """Whether a metric is one point of a curve over the steps of a trajectory, as ``norm/07``."""
+    return _OF_A_PROFILE.search(name) is not None
 
 
 class Journal:

@@ -16,6 +16,7 @@ from soc_ft.tracking.tracker import Tracker
 
 _log = logging.getLogger(__name__)
 
+_PREEMPTED_TIMEOUT = 5.0
 _STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -102,8 +103,15 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def end(self, status: str) -> None:
-        """The end of the run: ``success``, ``failed`` or ``interrupted``; flushes the tracker."""
-        if self._tracker is not None:
+        """The end of the run: ``success``, ``failed`` or ``interrupted``; flushes the tracker.
+
+        After ``preempted`` the run is to go on, and there is little time: the record is on disk.
+        """
+        if self._tracker is None:
+            return
+        if status == "preempted":
+            self._tracker.flush(_PREEMPTED_TIMEOUT)
+        else:
             self._tracker.end(_STATUS[status])
             _log.info(self._tracker.flush(self._flush_timeout))
-            self._tracker.close()
+        self._tracker.close()

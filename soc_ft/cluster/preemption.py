@@ -1,0 +1,102 @@
+"""How a scheduler asks a running job to stop, and how the job complies between optimizer steps.
+
+The signal comes at any moment; saving is only exact between two optimizer steps. So the handler
+notes the request, and training grants it at the end of the step: it saves and raises
+:class:`~soc_ft.errors.Preempted`, upon which the job is requeued. If the step takes too long, the
+job is requeued without saving and goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from enum import IntEnum
+from types import FrameType
+from typing import Any
+
+from soc_ft.errors import Preempted
+
+Handler = Callable[[int, FrameType | None], Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Request(IntEnum):
+    """What was asked for, the more urgent the larger."""
+
+    NOTHING = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Preemption:
+    """Listens for the scheduler's signals while it is installed.
+
+    SIGTERM announces a kill that somebody has already decided on: the job saves and carries on,
+    because one that exits by itself would not be requeued by a scheduler that preempts it.
+
+    Args:
+        stop_signal: asks the job to save and to be requeued.
+        requeue: what handles that signal otherwise: puts the job back into the queue at once, and
+            ends this process.
+        patience: seconds to wait for the end of an optimizer step.
+    """
+
+    def __init__(self, stop_signal: signal.Signals, requeue: Handler, patience: float) -> None:
+        self.stop_signal = stop_signal
+        self.requeue = requeue
+        self._patience = patience
+        self._request = Request.NOTHING
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Take over the signals, also from handlers that libraries have set meanwhile."""
+        handlers = {
+            self.stop_signal: self._note_stop,
+            signal.SIGTERM: self._note_save,
+            signal.SIGALRM: self._give_up,
+        }
+        for number, handler in handlers.items():
+            self._previous[number] = signal.signal(number, handler)
+
+    def uninstall(self) -> None:
+        """Give the signals back."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def poll(self) -> Request:
+        """The most urgent request that any process of the job has had since the last poll.
+
+        Every process must call it at the same place.
+        """
+        from soc_ft.distributed import gather
+
+        request = max(gather(self._request))
+        if self._request != Request.STOP:
+            self._request = Request.NOTHING
+        return Request(request)
+
+    def grant(self, step: int) -> None:
+        """Stop after optimizer step ``step``, which is saved.
+
+        Raises:
+            Preempted: always.
+        """
+        raise Preempted(f"asked to stop; saved after optimizer step {step}, to be requeued")
+
+    def _note_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._request != Request.STOP:
+            _log.warning("Asked to stop: saving at the end of this optimizer step")
+            signal.setitimer(signal.ITIMER_REAL, self._patience)
+        self._request = Request.STOP
+
+    def _note_save(self, number: int, frame: FrameType | None) -> None:
+        _log.warning("Told that the end is near: saving at the end of this optimizer step")
+        self._request = max(self._request, Request.SAVE)
+
+    def _give_up(self, number: int, frame: FrameType | None) -> None:
+        _log.warning("The optimizer step takes too long: going on from the last checkpoint")
+        self.requeue(self.stop_signal, frame)
