@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge")
@@ -70,7 +71,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-KillWait=5
+KillWait=2
 MinJobAge=60
 OverTimeLimit=0
 SlurmdTimeout=10
@@ -80,7 +81,7 @@ GresTypes=gpu
 DefMemPerCPU={memory_per_cpu}
 NodeName={node} NodeAddr={address} CPUs={cpus} RealMemory={memory} Gres=gpu:{cpus}
 PartitionName=main Nodes={node} Default=YES PriorityTier=10 PreemptMode=OFF
-PartitionName=low Nodes={node} PriorityTier=1 PreemptMode=REQUEUE GraceTime=2
+PartitionName=low Nodes={node} PriorityTier=1 PreemptMode=REQUEUE
 """
 
 
@@ -150,12 +151,17 @@ class Cluster:
 
     def stop(self) -> None:
         """End the daemons and every job, and remove what they wrote."""
-        for name in ("slurmctld", "slurmd"):
-            self.stop_daemon(name)
-        for pid in self._job_processes():
-            os.kill(pid, signal.SIGKILL)
+        self.stop_daemon("slurmctld")
+        self.crash_node()
         self.stop_daemon("munged")
         self._remove()
+
+    def crash_node(self) -> None:
+        """Kill slurmd and every job, as a power cut does; start_daemon("slurmd") repairs it."""
+        self.stop_daemon("slurmd", signal.SIGKILL)
+        for pid in self._job_processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def start_daemon(self, name: str) -> None:
         """Start one of `DAEMONS`, which puts itself into the background.
