@@ -1,10 +1,35 @@
+"""A Slurm for the tests of this folder."""
+
 from __future__ import annotations
 
-import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cluster.client import Client
+from tests.cluster.slurm import Cluster, missing
 
-@pytest.fixture
-def slurm_environment():
-    return {**os.environ, "SLURM_CONF": "/tmp/myslurm/slurm.conf"}
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Client]:
+    """A cluster that ends with the session; skips only where Slurm is not installed, or not root.
+
+    Its folder is not one of pytest's: a Unix socket's path must be short.
+    """
+    if reason := missing():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        cluster = Cluster(Path(folder) / "cluster")
+        cluster.start()
+        yield Client(cluster)
+        cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test meets another's jobs."""
+    yield
+    if "slurm" in request.fixturenames:
+        request.getfixturevalue("slurm").cancel_all()
