@@ -10,8 +10,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from soc_ft.cluster.status import unfinished
+from soc_ft.cluster.record import State
+from soc_ft.cluster.status import read_sweep, unfinished
 from soc_ft.errors import SocFtError
+
+
+def report(sweep: Path, output: Path | None = None) -> None:
+    """Print the state of a sweep, write its report and attach that to the sweep's run in MLflow.
+
+    Raises:
+        ConfigError: there is no run in the folder.
+        OSError: a file cannot be written.
+    """
+    from soc_ft.reporting import report_on
+    from soc_ft.tracking.sweep import link_report
+
+    folder = report_on(sweep, output)
+    jobs = read_sweep(sweep)
+    failed = [job.folder for job in jobs if not job.state.waiting and job.state != State.FINISHED]
+    print(link_report(sweep, folder, failed))
 
 
 def main() -> None:
@@ -53,9 +70,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
         if not rerun_failed(arguments.sweep, arguments.launcher):
             print("no job has ended without finishing\n")
-    from soc_ft.reporting import report_on
-
-    report_on(arguments.sweep, arguments.output)
+    report(arguments.sweep, arguments.output)
     return unfinished(arguments.sweep) if arguments.rerun_failed else 0
 
 

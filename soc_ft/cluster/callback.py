@@ -20,8 +20,8 @@ class SweepReport(Callback):
         """Write the report, and exit with the number of jobs that failed."""
         folder = Path(config.hydra.sweep.dir).absolute()
         if (folder / SWEEP_FILE).is_file():  # not of a launcher of Hydra's own
-            from soc_ft.reporting import report_on
+            from soc_ft.report import report
 
-            report_on(folder)
+            report(folder)
             # Hydra has no other way to hand an exit code on.
             sys.exit(unfinished(folder))

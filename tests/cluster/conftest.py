@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,9 @@ def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "slurm" in request.fixturenames:
         request.getfixturevalue("slurm").cancel_all()
+
+
+@pytest.fixture
+def slurm_environment(slurm: Client) -> Mapping[str, str]:
+    """Variables of a shell that reaches the cluster."""
+    return slurm.environment
