@@ -35,7 +35,7 @@ def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("slurm").cancel_all()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slurm_environment(slurm: Client) -> Mapping[str, str]:
     """Variables of a shell that reaches the cluster."""
     return slurm.environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from soc_ft.cluster.record import Job
 from soc_ft.cluster.rerun import rerun_failed
 from soc_ft.cluster.status import State, read_sweep
+from soc_ft.config.identity import config_hash
+from soc_ft.tracking.journal import Journal
 from tests.cluster.sweeps import (
     SLURM,
     is_submitted,
@@ -33,6 +37,11 @@ def scancel(environment: Mapping[str, str], *arguments: str) -> None:
     subprocess.run(["scancel", *arguments], env={**environment}, check=True)
 
 
+def finish(process: subprocess.Popen[str]) -> None:
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+
+
 def after(job: Path, step: int, deed: Callable[[], object]) -> None:
     """Do something to a job as soon as it has recorded an optimizer step."""
     wait_until(lambda: step_of(job) >= step)
@@ -43,7 +52,7 @@ def test_every_fate_of_a_job(
     tmp_path: Path, slurm_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a disturbed job ends with other weights or another curve than an undisturbed one,
-    if it takes others with it, or if its end is not told for what it was."""
+    takes others with it, is not told for what it was, or leaves gaps in MLflow."""
     sweep, peace = tmp_path / "sweep", tmp_path / "peace"
     command = sweep_command(
         sweep,
@@ -53,6 +62,8 @@ def test_every_fate_of_a_job(
         f"+reward.peace={peace}",
         "trainer.steps=9",
         "trainer.checkpoint_every=3",
+        "tracking=mlflow",
+        f"tracking.path={tmp_path}",
     )
     environment = slurm_environment
     job = {fate: sweep / str(number) for number, fate in enumerate(FATES)}
@@ -103,6 +114,29 @@ def test_every_fate_of_a_job(
         assert largest_difference(weights(folder), expected) == 0, fate
         assert curve(folder) == curve(job["undisturbed"]), fate
         assert step_of(folder) == 9
+    assert_delivered(tmp_path / "mlflow.db", list(job.values()))
+
+
+def assert_delivered(database: Path, jobs: list[Path]) -> None:
+    """MLflow has a finished run for each job, below that of the sweep, with its journal's curves."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{database}")
+    (experiment,) = client.search_experiments(filter_string="name = 'soc_ft'")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
+    (parent,) = [run for run in runs if run.info.run_id in parents]
+    children = {run.data.params["run_dir"]: run for run in runs if run is not parent}
+    assert parent.info.status == "FINISHED"
+    assert sorted(children) == sorted(map(str, jobs))
+    for job in jobs:
+        run = children[str(job)]
+        assert run.info.status == "FINISHED"
+        records = Journal(job / "metrics.jsonl").read()
+        for name in run.data.metrics:
+            history = client.get_metric_history(run.info.run_id, name)
+            expected = [(r.step, r.metrics[name]) for r in records if name in r.metrics]
+            assert sorted((m.step, m.value) for m in history) == sorted(expected), (job, name)
 
 
 def test_closing_the_terminal_loses_nothing(
@@ -141,25 +175,39 @@ def test_what_was_submitted_is_what_runs(
     (clone / "soc_ft" / "training.py").write_text("raise ImportError('edited')\n")
     identity = slurm_id(sweep / "0").partition("_")[0]
     subprocess.run(["scontrol", "release", identity], env=environment, check=True)
-    output, _ = submitting.communicate(timeout=300)
-    assert submitting.returncode == 0, output
+    finish(submitting)
     assert step_of(sweep / "1") == 2
 
 
+SHORT = ("seed=0", "trainer.steps=4", "validation.every=4")
+
+
+@pytest.fixture(scope="module")
+def one_task(
+    slurm_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a job that ran on Slurm in one task."""
+    folder = tmp_path_factory.mktemp("one")
+    finish(start(sweep_command(folder / "s", *SLURM, *SHORT), slurm_environment, folder))
+    return folder / "s" / "0"
+
+
+def test_the_launcher_changes_nothing_in_the_run(one_task: Path, tmp_path: Path) -> None:
+    """Breaks if a run depends on where it was started."""
+    finish(start(sweep_command(tmp_path / "s", *SHORT), os.environ, tmp_path))
+    here = tmp_path / "s" / "0"
+    assert config_hash(Job.load(here).config) == config_hash(Job.load(one_task).config)
+    assert largest_difference(weights(here), weights(one_task)) == 0
+    assert curve(here) == curve(one_task)
+
+
 def test_two_tasks_train_as_one_process_does(
-    tmp_path: Path, slurm_environment: Mapping[str, str]
+    one_task: Path, tmp_path: Path, slurm_environment: Mapping[str, str]
 ) -> None:
     """Breaks if the processes of a job do not find each other, or do each the work of all."""
-    both = {}
-    for devices in (1, 2):
-        sweep = tmp_path / str(devices)
-        overrides = (*SLURM, f"trainer.devices={devices}", "seed=0", "trainer.steps=4")
-        command = sweep_command(sweep, *overrides, "validation.every=4")
-        submitting = start(command, slurm_environment, tmp_path)
-        output, _ = submitting.communicate(timeout=300)
-        assert submitting.returncode == 0, output
-        both[devices] = sweep / "0"
-    one, two = curve(both[1]), curve(both[2])
+    overrides = (*SLURM, *SHORT, "trainer.devices=2")
+    finish(start(sweep_command(tmp_path / "s", *overrides), slurm_environment, tmp_path))
+    one, two = curve(one_task), curve(tmp_path / "s" / "0")
     assert [step for step, _ in one] == [step for step, _ in two]
     for (_, expected), (_, metrics) in zip(one, two, strict=True):
         shared = {name for name in expected if not name.startswith("train/evaluations")}
