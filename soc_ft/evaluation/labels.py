@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _DISTANCES = (7.0, 12.0, 18.0, 26.0, 36.0, 48.0, 64.0)
 _DIRECTIONS = (0, 45, -45, 90, -90, 135, -135, 180)
 _LEADER_FROM = 18.0
+_HORIZONTAL: dict[int, Any] = {1: "left", 0: "center", -1: "right"}
+_VERTICAL: dict[int, Any] = {1: "bottom", 0: "center", -1: "top"}
+_BEFORE = {1: 0.0, 0: -0.5, -1: -1.0}
+"""Share of a label's size that lies left of, or below, where it is written."""
 
 
 def place_labels(
@@ -38,6 +42,8 @@ def place_labels(
     Returns:
         Where labels stand now.
     """
+    from matplotlib.transforms import Bbox
+
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
@@ -47,31 +53,30 @@ def place_labels(
     points += [axes.transData.transform((x, y)) for x, y, _ in labels]
     boxes = list(taken)
     for x, y, text in labels:
-        best, cost = None, math.inf
-        note = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", **style)
+        note = axes.annotate(text, (x, y), **style)
+        size = note.get_window_extent()
+        place = axes.transData.transform((x, y))
+        best, box, cost = (0.0, 0.0), size, math.inf
         for distance, angle in itertools.product(_DISTANCES, _DIRECTIONS):
             offset = _offset(distance, angle)
-            note.set_position(offset)
-            note.set_horizontalalignment(_side(offset[0], "left", "right"))
-            note.set_verticalalignment(_side(offset[1], "bottom", "top"))
-            box = note.get_window_extent().padded(1.5 * pixels)
-            covered = _covered(box, boxes, points, frame)
+            left = place[0] + offset[0] * pixels + _BEFORE[_side(offset[0])] * size.width
+            low = place[1] + offset[1] * pixels + _BEFORE[_side(offset[1])] * size.height
+            tried = Bbox.from_bounds(left, low, size.width, size.height).padded(1.5 * pixels)
+            covered = _covered(tried, boxes, points, frame)
             if covered + distance / 1000 < cost:
-                best, cost = (offset, box), covered + distance / 1000
+                best, box, cost = offset, tried, covered + distance / 1000
             if covered == 0:
                 break
-        assert best is not None
         note.remove()
-        offset, box = best
         boxes.append(box)
-        far = math.hypot(*offset) >= _LEADER_FROM
+        far = math.hypot(*best) >= _LEADER_FROM
         axes.annotate(
             text,
             (x, y),
-            offset,
+            best,
             textcoords="offset points",
-            ha=_side(offset[0], "left", "right"),
-            va=_side(offset[1], "bottom", "top"),
+            ha=_HORIZONTAL[_side(best[0])],
+            va=_VERTICAL[_side(best[1])],
             arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "#9aa0a6"} if far else None,
             **style,
         )
@@ -83,17 +88,14 @@ def _offset(distance: float, angle: float) -> tuple[float, float]:
     return distance * math.cos(radians), distance * math.sin(radians)
 
 
-def _side(offset: float, positive: str, negative: str) -> Any:
-    if abs(offset) < 1:
-        return "center"
-    return positive if offset > 0 else negative
+def _side(offset: float) -> int:
+    """Of its point a label is on: 1 right or above, -1 left or below, 0 neither."""
+    return 0 if abs(offset) < 1 else int(math.copysign(1, offset))
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], points: Sequence[Any], frame: Bbox) -> float:
     """How bad a place is: labels and points below the box, and what sticks out of the frame."""
-    from matplotlib.transforms import Bbox
-
-    overlaps = sum(2.0 for other in taken if Bbox.intersection(box, other) is not None)
+    overlaps = sum(2.0 for other in taken if box.overlaps(other))
     hidden = sum(1.0 for point in points if box.contains(*point))
     outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
     return overlaps + hidden + (3.0 if outside else 0.0)

@@ -39,7 +39,11 @@ class JsonLines:
 
     def read(self) -> list[dict[str, Any]]:
         """All complete records; none if there is no file. Raises RunError on a damaged line."""
-        return JsonLinesTail(self.path).read()
+        tail = JsonLinesTail(self.path)
+        try:
+            return tail.read()
+        finally:
+            tail.close()
 
     def rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace the content atomically."""

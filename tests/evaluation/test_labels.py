@@ -29,6 +29,11 @@ def test_labels_cover_neither_each_other_nor_points() -> None:
     for x, y, _ in labels:
         point = axes.transData.transform((x, y))
         assert not any(box.contains(*point) for box in boxes)
+    for box, text in zip(boxes, axes.texts, strict=True):
+        text.arrowprops = text.arrow_patch = None  # a line would count as part of the text
+        written = text.get_window_extent()
+        assert box.x0 <= written.x0 < written.x1 <= box.x1
+        assert box.y0 <= written.y0 < written.y1 <= box.y1
 
 
 def test_labels_stay_inside_the_frame() -> None:

@@ -28,9 +28,10 @@ def compare(folder: Path) -> Comparison:
 def drawn(folder: Path, output: Path) -> list[str]:
     """Files that were drawn, without a warning, in one width."""
     output.mkdir()
+    comparison = compare(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        files = [picture.file for picture in draw(compare(folder), output)]
+        files = [picture.file for picture in draw(comparison, output)]
     assert sorted(files) == sorted(path.name for path in output.iterdir())
     for file in files:
         with Image.open(output / file) as image:
