@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
+from soc_ft.config.identity import WITHOUT_EFFECT, is_below
 from soc_ft.tracking.headline import HEADLINE
 from soc_ft.tracking.store import PARENT_TAG, Run
 
@@ -19,7 +20,7 @@ METRICS = ("reward", "gain", "control_cost", "diversity", "accuracy")
 MAX_COMPARED = 20
 MAX_VARIED = 3
 
-_OF_NO_INTEREST = ("seed", "name", "run_dir", "tracking")
+_OF_NO_INTEREST = ("seed", *WITHOUT_EFFECT)
 _MEASURED = "^val/((?!_error).)*$"
 _PAGE = "workflowType=machine_learning"  # the half of MLflow's page that is about training
 
@@ -52,9 +53,8 @@ def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
     names = [*HEADLINE, *sorted({name for each in params for name in each})]
     found: list[str] = []
     for name in dict.fromkeys(names):
-        below = any(name.startswith(f"{other}.") for other in [*found, *_OF_NO_INTEREST])
         differs = len({each.get(name) for each in params}) > 1
-        if differs and not below and name not in _OF_NO_INTEREST:
+        if differs and not is_below(name, [*found, *_OF_NO_INTEREST]):
             found.append(name)
     return found[:MAX_VARIED]
 

@@ -19,6 +19,7 @@ import pytest
 
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal
 from soc_ft.tracking.outbox import Outbox, Start
+from tests.tracking.sweeps import make_sweep
 
 Points = Counter[tuple[str, int, float, int]]
 """How often each (name, step, value, time in ms) occurs."""
@@ -58,6 +59,11 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return make_sweep(tmp_path)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections import Counter
@@ -11,39 +10,16 @@ from typing import Any
 
 import pytest
 
-from soc_ft.tracking.delivery import Delivery
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
-from soc_ft.tracking.outbox import End, Outbox, Start
+from soc_ft.tracking.outbox import Outbox, Start
 from soc_ft.tracking.parent import status_of_sweep
 from soc_ft.tracking.store import PARENT_TAG
+from tests.tracking.sweeps import parent_of, put, runs_of
 
 JOBS = 8
 STEPS = 150
 METRICS = ("train/reward", "train/loss", "train/control_cost", "val/reward")
-COMMAND = ["python", "-m", "soc_ft", "-m", "lambda=1,10", "tracking.uri=http://me:secret@host"]
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    folder = tmp_path / "multirun" / "2026-11-21" / "09-30-00-quickstart"
-    folder.mkdir(parents=True)
-    (folder / "sweep.json").write_text(json.dumps({"name": "quickstart", "command": COMMAND}))
-    return folder
-
-
-def runs_of(uri: str) -> tuple[list[Any], list[Any]]:
-    """Parents and children that a store holds."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
-    runs = [
-        run
-        for experiment in client.search_experiments()
-        for run in client.search_runs([experiment.experiment_id])
-    ]
-    children = [run for run in runs if PARENT_TAG in run.data.tags]
-    return [run for run in runs if run not in children], children
 
 
 def job(folder: Path, uri: str, barrier: Any) -> None:
@@ -121,24 +97,6 @@ def test_eight_jobs_at_once_on_a_server(sweep: Path, server: Any) -> None:
     server.start()
     run_jobs(sweep, server.uri)
     assert_nothing_is_lost(sweep, server.uri)
-
-
-def put(sweep: Path, uri: str, number: int, *operations: str) -> None:
-    """Let a job start, or end with a status, and deliver that."""
-    outbox = Outbox(sweep / str(number))
-    for operation in operations:
-        if operation == "start":
-            outbox.put(Start(uri, "soc_ft", f"job {number}", str(sweep), {}, {}))
-        else:
-            outbox.put(End(operation))
-    delivery = Delivery(sweep / str(number))
-    delivery.deliver()
-    delivery.close()
-
-
-def parent_of(uri: str) -> Any:
-    (parent,), _ = runs_of(uri)
-    return parent
 
 
 def test_the_sweep_runs_as_long_as_a_job_of_it(sweep: Path, uri: str) -> None:
