@@ -251,7 +251,7 @@ class Cluster:
         (self.folder / "munge.key").write_bytes(os.urandom(1024))
         (self.folder / "munge.key").chmod(0o600)
         for number in range(CPUS):
-            (self.folder / "gpus" / str(number)).touch()
+            (self.folder / "gpus" / str(number)).symlink_to("/dev/null")
         devices = f"{self.folder}/gpus/[0-{CPUS - 1}]"
         (self.folder / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File={devices}\n")
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20  # MiB

@@ -17,8 +17,8 @@ from tests.cluster.slurm import CPUS, DAEMONS, Cluster, missing
 
 pytestmark = pytest.mark.services
 
-SLEEP = "for i in $(seq 300); do sleep 0.2; done"
-"""A minute, in steps so short that bash soon runs its traps."""
+SLEEP = "while :; do sleep 0.2; done"
+"""For ever, in steps so short that bash soon runs its traps."""
 GREEDY = """srun python3 -c 'import time
 held = [bytearray(2**28)]
 time.sleep(60)'"""
@@ -106,7 +106,7 @@ class End(NamedTuple):
 def ends(slurm: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
     """Jobs that end in every way, beside each other: the time limit takes a minute and a half."""
     folder = tmp_path_factory.mktemp("ends")
-    trap = f"trap 'echo caught' USR2; {SLEEP}; {SLEEP}; {SLEEP}"
+    trap = f"trap 'echo caught' USR2; {SLEEP}"
     jobs = {
         "limit": slurm.submit(trap, folder, "--time=1", "--signal=B:USR2@50"),
         "memory": slurm.submit(GREEDY, folder),
