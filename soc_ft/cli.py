@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from soc_ft.cluster.local import LocalLauncher
 from soc_ft.cluster.slurm import SlurmLauncher
 from soc_ft.errors import ConfigError, SocFtError, did_you_mean
+from soc_ft.files import remove_if_empty
 from soc_ft.paths import conf_dir
 
 Task = Callable[[DictConfig], Any]
@@ -73,26 +73,12 @@ def _exiting(task: Task) -> Task:
         except (SocFtError, OSError) as error:
             settings = HydraConfig.get()
             if isinstance(error, ConfigError):
-                _remove_if_empty(Path(settings.runtime.output_dir))
+                remove_if_empty(Path(settings.runtime.output_dir))
             if settings.mode == RunMode.MULTIRUN:
                 raise
             _exit_for(error)
 
     return wrapped
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Hydra makes the output folder before the task starts; a refused task needs none.
-
-    Nor does it need the folders around it, but outside the current one these are not ours.
-    """
-    folder, here = folder.resolve(), Path.cwd()
-    ours = [each for each in (folder, *folder.parents) if here in each.parents] or [folder]
-    for empty in ours:
-        if empty == here:  # of a command that has no output folder
-            return
-        with contextlib.suppress(OSError):
-            empty.rmdir()
 
 
 def _exit_for(error: SocFtError | OSError) -> NoReturn:

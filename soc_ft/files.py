@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -59,3 +60,17 @@ def publish_file(draft: Path, path: Path) -> bool:
     finally:
         draft.unlink()
     return True
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the output folder that Hydra makes before a task starts; a refused task needs none.
+
+    Nor does it need the folders around it, but outside the current one these are not ours.
+    """
+    folder, here = folder.resolve(), Path.cwd()
+    ours = [each for each in (folder, *folder.parents) if here in each.parents] or [folder]
+    for empty in ours:
+        if empty == here:  # of a command that has no output folder
+            return
+        with contextlib.suppress(OSError):
+            empty.rmdir()

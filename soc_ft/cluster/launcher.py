@@ -15,9 +15,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from soc_ft.cluster.record import Job
-from soc_ft.cluster.sweep import Sweep
+from soc_ft.cluster.status import read_sweep
+from soc_ft.cluster.sweep import SWEEP_FILE, Sweep
 from soc_ft.config.schema import Run
 from soc_ft.errors import ConfigError
+from soc_ft.files import remove_if_empty
 from soc_ft.runs import choices_of, sweep_name
 
 
@@ -61,8 +63,14 @@ class FolderLauncher(Launcher):
             self._compose(initial_job_idx + index, list(overrides))
             for index, overrides in enumerate(job_overrides)
         ]
-        for place, job in composed:
-            self._check(place, job)
+        try:
+            self.check_machine()
+            _check_free(folder)
+            for place, job in composed:
+                self._check(place, job)
+        except ConfigError:
+            _forget(folder)
+            raise
         sweep.save()
         for place, job in composed:
             place.mkdir(parents=True, exist_ok=True)
@@ -73,6 +81,9 @@ class FolderLauncher(Launcher):
     @abstractmethod
     def start(self, sweep: Sweep, folders: Sequence[Path]) -> None:
         """Run the jobs of these folders, and come back when none is running any more."""
+
+    def check_machine(self) -> None:
+        """Raise ConfigError if this machine cannot launch jobs."""
 
     def check_resources(self, run: Run) -> None:
         """Raise ConfigError if the launcher does not give a job what it needs."""
@@ -103,6 +114,23 @@ class FolderLauncher(Launcher):
             self.check_resources(run)
         except ConfigError as error:
             raise ConfigError(f"job {job.number} ({' '.join(job.overrides)}): {error}") from None
+
+
+def _check_free(folder: Path) -> None:
+    """Check that no job of an earlier command is at work in the folder of the sweep."""
+    waiting = [job for job in read_sweep(folder) if job.state.waiting]
+    if waiting:
+        raise ConfigError(
+            f"hydra.sweep.dir={folder}: {len(waiting)} of its jobs are queued or running; wait for "
+            f"their end (python -m soc_ft.report {folder}), cancel them or choose another folder"
+        )
+
+
+def _forget(folder: Path) -> None:
+    """Remove what Hydra wrote before the jobs were looked at, unless there is a sweep."""
+    if not (folder / SWEEP_FILE).is_file():
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        remove_if_empty(folder)
 
 
 def _returned(job: Job) -> JobReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,18 @@ class SlurmLauncher(FolderLauncher):
         """
         submit(sweep, folders, self.parameters)
         wait(sweep)
+
+    def check_machine(self) -> None:
+        """Check that there is a Slurm.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if shutil.which("srun") is None:
+            raise ConfigError(
+                "hydra/launcher=slurm: there is no Slurm here (no srun on the PATH); submit from a "
+                "login node of the cluster, or leave the launcher out to run the jobs here"
+            )
 
     def check_resources(self, run: Run) -> None:
         """Check that there is a task for each process of the training.

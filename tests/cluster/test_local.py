@@ -54,7 +54,17 @@ def test_a_wrong_job_is_refused_before_the_first_starts(tmp_path: Path) -> None:
     (line,) = output.splitlines()
     assert "job 1 (" in line
     assert "lambda=-1" in line
-    assert not (tmp_path / "s" / "0").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_slurm_one_line_says_so(tmp_path: Path) -> None:
+    """Breaks if a person on the wrong machine gets a traceback, or a sweep that never starts."""
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    refused = start(sweep_command(tmp_path / "s", "hydra/launcher=slurm"), environment, tmp_path)
+    output, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert output.startswith("soc_ft: error: hydra/launcher=slurm: there is no Slurm here")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_every_fate_of_a_job(
 
 
 def assert_delivered(database: Path, jobs: list[Path]) -> None:
-    """MLflow has a finished run for each job, below that of the sweep, with its journal's curves."""
+    """MLflow has a finished run for each job, below the sweep's, with its journal's curves."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{database}")
