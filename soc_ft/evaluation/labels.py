@@ -42,10 +42,11 @@ def place_labels(
     Returns:
         Where labels stand now.
     """
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
     figure.draw_without_rendering()
     pixels = figure.dpi / 72
     frame = axes.get_window_extent()

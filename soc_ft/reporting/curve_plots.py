@@ -40,8 +40,8 @@ def plot_control_cost(comparison: Comparison, path: Path) -> str:
     if not _plot_panels(comparison, panels, path, log=True):
         return ""
     return (
-        "Control cost, the distance from the base model, by optimizer step; logarithmic, from a "
-        f"thousandth of the largest value. {_BAND}"
+        "Control cost, the distance from the base model, by optimizer step; logarithmic, without "
+        f"what is below a thousandth of the largest value. {_BAND}"
     )
 
 
@@ -70,7 +70,8 @@ def plot_adjoint_norm(comparison: Comparison, path: Path) -> str:
     return (
         "Mean norm of the lean adjoint by step of the trajectory, divided by its norm at the "
         "terminal step K, where its solve begins. The ratio is averaged over all optimizer steps, "
-        "then over seeds, with their standard error as a band."
+        "then over seeds, with their standard error as a band. A solve stops at the smallest step "
+        "that is regressed on, so fewer samples count the smaller k is."
     )
 
 
@@ -95,7 +96,7 @@ def _plot_panels(
             marker = "o" if name.startswith("val/") or len(points.x) == 1 else ""
             _draw(axes, points, setting.label, looks[setting.label], marker)
         if log:
-            _log_from_a_thousandth(axes, [points for _, points in curves])
+            _logarithmic(axes, [points for _, points in curves])
         elif name == "val/gain":
             axes.axhline(0, label="base model", **BASE_LINE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -124,12 +125,13 @@ def _draw(axes: Axes, points: Curve, label: str, look: Look, marker: str) -> Non
         axes.fill_between(points.x, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
-def _log_from_a_thousandth(axes: Axes, curves: Sequence[Curve]) -> None:
-    """The cost begins at zero, which would stretch a logarithmic axis without end."""
-    top = max(float(points.mean.max()) for points in curves if points)
-    if top > 0:
+def _logarithmic(axes: Axes, curves: Sequence[Curve]) -> None:
+    """The cost begins close to zero, which would stretch the axis without end."""
+    values = np.concatenate([points.mean for points in curves])
+    if (values > 0).any():
+        top, bottom = values.max(), values[values > 0].min()
         axes.set_yscale("log", nonpositive="mask")
-        axes.set_ylim(top / 1000, 2 * top)
+        axes.set_ylim(max(top / 1000, bottom / 2), 2 * top)
 
 
 def _plain_numbers(axes: Axes) -> None:
