@@ -18,7 +18,7 @@ TinyRun = Callable[..., Path]
 
 def report(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr("sys.argv", ["report", *arguments])
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main()
 
 
