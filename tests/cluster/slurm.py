@@ -41,7 +41,7 @@ ClusterName=soc_ft
 SlurmctldHost={node}({address})
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
-CommunicationParameters={communication}
+{binding}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -83,6 +83,11 @@ NodeName={node} NodeAddr={address} CPUs={cpus} RealMemory={memory} Gres=gpu:{cpu
 PartitionName=main Nodes={node} Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={node} PriorityTier=1 PreemptMode=REQUEUE
 """
+ONE_ADDRESS = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
+# slurmd wants to know, though nothing uses them; this kind alone may be absent.
+CGROUPS = "CgroupPlugin=cgroup/v1\n"
+GPUS = "NodeName={node} Name=gpu File={folder}/gpus/[0-{last}]\n"
+FILES = {"slurm.conf": CONFIG, "cgroup.conf": CGROUPS, "gres.conf": GPUS}
 
 
 def missing() -> str:
@@ -94,12 +99,17 @@ def missing() -> str:
 
 
 def install() -> None:
-    """Install Debian's packages; they start nothing where there is no systemd.
+    """Install Debian's packages unless they are there.
 
     Raises:
+        RuntimeError: this is not root.
         OSError: there is no apt-get.
         CalledProcessError: it failed.
     """
+    if all(_binary(name) for name in DAEMONS):
+        return
+    if os.geteuid() != 0:
+        raise RuntimeError("only root installs packages")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
     command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *PACKAGES]
@@ -116,7 +126,7 @@ class Cluster:
         ValueError: Slurm cannot work in a folder with this path.
     """
 
-    OWN = ("munge.key", "munge.seed", "slurm.conf", "gres.conf", "gpus", "state", "spool", "log")
+    OWN = ("munge.key", "munge.seed", *FILES, "gpus", "state", "spool", "log")
     """What it writes, besides the daemons' sockets and pid files."""
 
     def __init__(self, folder: Path) -> None:
@@ -252,22 +262,21 @@ class Cluster:
         (self.folder / "munge.key").chmod(0o600)
         for number in range(CPUS):
             (self.folder / "gpus" / str(number)).symlink_to("/dev/null")
-        devices = f"{self.folder}/gpus/[0-{CPUS - 1}]"
-        (self.folder / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File={devices}\n")
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20  # MiB
         address = _own_address()
-        (self.folder / "slurm.conf").write_text(
-            CONFIG.format(
-                folder=self.folder,
-                node=NODE,
-                address=address or "127.0.0.1",
-                communication="NoCtldInAddrAny,NoInAddrAny" if address else "",
-                ports=_free_ports(),
-                cpus=CPUS,
-                memory=memory,
-                memory_per_cpu=memory // CPUS,
-            )
-        )
+        values = {
+            "folder": self.folder,
+            "node": NODE,
+            "address": address or "127.0.0.1",
+            "binding": ONE_ADDRESS if address else "",
+            "ports": _free_ports(),
+            "cpus": CPUS,
+            "last": CPUS - 1,
+            "memory": memory,
+            "memory_per_cpu": memory // CPUS,
+        }
+        for name, text in FILES.items():
+            (self.folder / name).write_text(text.format(**values))
 
     def _remove(self) -> None:
         """Remove what a cluster wrote, and the folder if nothing else is in it."""
@@ -298,11 +307,13 @@ def _binary(name: str) -> str | None:
 
 
 def _own_address() -> str | None:
-    """What the daemons bind when told not to bind every address; None if that cannot be."""
+    """What daemons and srun bind when told not to bind every address; None if that cannot be."""
     try:
-        return socket.gethostbyname(socket.gethostname())
+        address = socket.gethostbyname(socket.gethostname())
     except OSError:
         return None
+    # Debian's 127.0.1.1: others see calls from it come from 127.0.0.1, and call back there.
+    return None if address.startswith("127.") and address != "127.0.0.1" else address
 
 
 def _free_ports() -> tuple[int, int]:

@@ -203,7 +203,7 @@ def test_two_clusters(slurm: Client, second: Cluster, tmp_path: Path) -> None:
 
 def test_a_failed_start_says_why(second: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a daemon that does not start goes unnoticed, or leaves the others behind."""
-    monkeypatch.setattr(module, "CONFIG", module.CONFIG + "Nonsense=1\n")
+    monkeypatch.setitem(module.FILES, "slurm.conf", module.CONFIG + "Nonsense=1\n")
     began = time.monotonic()
     with pytest.raises(RuntimeError, match=r"slurmctld does not start[\s\S]*Nonsense"):
         second.start()
