@@ -137,19 +137,19 @@ class Checkpoints(Callback):
         self.best = -math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for the scheduler; before the first optimizer step there is nothing to save."""
+        """From here on a request to stop waits for the end of an optimizer step."""
         if self.preemption is not None:
-            self.preemption.install()
+            self.preemption.defer()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on the last checkpoint holds everything."""
-        if self.preemption is not None:
-            self.preemption.uninstall()
+        """Grant a request that came after the last step was saved."""
+        if self.preemption is not None and self.preemption.release() == Request.STOP:
+            self.preemption.grant("its last checkpoint")
 
     def on_exception(self, trainer: Trainer, *args: Any) -> None:
-        """Leave the signals as they were."""
+        """There will be no end of this optimizer step to wait for."""
         if self.preemption is not None:
-            self.preemption.uninstall()
+            self.preemption.release()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Save a step that no validation follows."""
@@ -174,7 +174,7 @@ class Checkpoints(Callback):
         if self.keep_every and step % self.keep_every == 0:
             self._save_weights(trainer, f"step-{step:06d}")
         if self.preemption is not None and request == Request.STOP:
-            self.preemption.grant(step)
+            self.preemption.grant(f"optimizer step {step}")
 
     def save_last(self, trainer: Trainer) -> None:
         """Write the checkpoint that a run resumes from."""

@@ -18,8 +18,11 @@ class RunError(SocFtError):
     """The run cannot go on: says why and what is left on disk."""
 
 
-class Preempted(SocFtError):
-    """A scheduler asked the run to stop; it is saved, and goes on when it is started again."""
+class Preempted(BaseException):
+    """A scheduler asked the run to stop; it goes on when it is started again.
+
+    Like KeyboardInterrupt it is no Exception: whatever recovers from errors shall let it pass.
+    """
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

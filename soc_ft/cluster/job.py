@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -38,7 +39,8 @@ def run_job(folder: Path, preemption: Preemption | None = None) -> None:
     note = write_state if _is_first_process() else _no_note
     note(folder, State.RUNNING)
     try:
-        _train(folder, preemption)
+        with preemption or nullcontext():
+            _train(folder, preemption)
     except Preempted as stop:
         note(folder, State.QUEUED, str(stop))
         raise

@@ -33,8 +33,10 @@ class Request(IntEnum):
 class Preemption:
     """Listens for the scheduler's signals while it is installed.
 
-    SIGTERM announces a kill that somebody has already decided on: the job saves and carries on,
-    because one that exits by itself would not be requeued by a scheduler that preempts it.
+    A request to stop raises :class:`Preempted` at once, unless it is deferred: while optimizer
+    steps are under way it waits to be polled. SIGTERM announces a kill that somebody has already
+    decided on: the job saves and carries on, because one that exits by itself would not be requeued
+    by a scheduler that preempts it.
 
     Args:
         stop_signal: asks the job to save and to be requeued.
@@ -47,25 +49,33 @@ class Preemption:
         self.stop_signal = stop_signal
         self.requeue = requeue
         self._patience = patience
+        self._deferring = False
         self._request = Request.NOTHING
         self._previous: dict[signal.Signals, Any] = {}
 
-    def install(self) -> None:
-        """Take over the signals, also from handlers that libraries have set meanwhile."""
-        handlers = {
-            self.stop_signal: self._note_stop,
-            signal.SIGTERM: self._note_save,
-            signal.SIGALRM: self._give_up,
-        }
-        for number, handler in handlers.items():
-            self._previous[number] = signal.signal(number, handler)
+    def __enter__(self) -> Preemption:
+        """Take over the signals."""
+        for number in self._handlers():
+            self._previous[number] = signal.getsignal(number)
+        self._install()
+        return self
 
-    def uninstall(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the signals back."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.release()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous.clear()
+
+    def defer(self) -> None:
+        """Let requests wait to be polled from now on."""
+        self._install()  # again: Lightning has put a handler of its own before ours
+        self._deferring = True
+
+    def release(self) -> Request:
+        """Grant requests at once from now on; returns the one that is still waiting."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._deferring = False
+        return self._request
 
     def poll(self) -> Request:
         """The most urgent request that any process of the job has had since the last poll.
@@ -79,15 +89,31 @@ class Preemption:
             self._request = Request.NOTHING
         return Request(request)
 
-    def grant(self, step: int) -> None:
-        """Stop after optimizer step ``step``, which is saved.
+    def grant(self, saved: str) -> None:
+        """Stop.
+
+        Args:
+            saved: what the run goes on from.
 
         Raises:
             Preempted: always.
         """
-        raise Preempted(f"asked to stop; saved after optimizer step {step}, to be requeued")
+        raise Preempted(f"asked to stop; goes on from {saved}")
+
+    def _handlers(self) -> dict[signal.Signals, Handler]:
+        return {
+            self.stop_signal: self._note_stop,
+            signal.SIGTERM: self._note_save,
+            signal.SIGALRM: self._give_up,
+        }
+
+    def _install(self) -> None:
+        for number, handler in self._handlers().items():
+            signal.signal(number, handler)
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
+        if not self._deferring:
+            self.grant("its last checkpoint, if there is one")
         if self._request != Request.STOP:
             _log.warning("Asked to stop: saving at the end of this optimizer step")
             signal.setitimer(signal.ITIMER_REAL, self._patience)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ def requeued() -> list[int]:
 
 @pytest.fixture
 def preemption(requeued: list[int]) -> Iterator[Preemption]:
-    preemption = Preemption(signal.SIGUSR2, lambda number, _: requeued.append(number), patience=0.2)
-    yield preemption
-    preemption.uninstall()
+    with Preemption(
+        signal.SIGUSR2, lambda number, _: requeued.append(number), patience=0.2
+    ) as preemption:
+        yield preemption
 
 
 def send(number: int) -> None:
@@ -39,21 +40,32 @@ def test_a_request_waits_for_the_end_of_the_step(
     preemption: Preemption, requeued: list[int]
 ) -> None:
     """Breaks if the job stops in mid-step, or not at all."""
-    preemption.install()
+    preemption.defer()
     assert preemption.poll() == Request.NOTHING
     send(signal.SIGUSR2)
     assert preemption.poll() == Request.STOP
     assert preemption.poll() == Request.STOP
+    assert preemption.release() == Request.STOP
     assert requeued == []
-    with pytest.raises(Preempted, match="saved after optimizer step 7"):
-        preemption.grant(7)
+    with pytest.raises(Preempted, match="goes on from optimizer step 7"):
+        preemption.grant("optimizer step 7")
+
+
+def test_a_request_outside_of_optimizer_steps_does_not_wait(preemption: Preemption) -> None:
+    """Breaks if a job that loads, or writes its results, is killed at its time limit."""
+    with pytest.raises(Preempted):
+        send(signal.SIGUSR2)
+    preemption.defer()
+    preemption.release()
+    with pytest.raises(Preempted):
+        send(signal.SIGUSR2)
 
 
 def test_a_step_that_takes_too_long_is_given_up(
     preemption: Preemption, requeued: list[int]
 ) -> None:
     """Breaks if a job that cannot save in time is killed instead of requeued."""
-    preemption.install()
+    preemption.defer()
     send(signal.SIGUSR2)
     send(signal.SIGUSR2)
     limit = time.monotonic() + 5
@@ -64,30 +76,43 @@ def test_a_step_that_takes_too_long_is_given_up(
 
 def test_the_announcement_of_a_kill_makes_it_save_and_carry_on(preemption: Preemption) -> None:
     """Breaks if a job exits by itself when a scheduler that would requeue it says SIGTERM."""
-    preemption.install()
+    preemption.defer()
     send(signal.SIGTERM)
     assert preemption.poll() == Request.SAVE
     assert preemption.poll() == Request.NOTHING
 
 
-def test_handlers_are_given_back(preemption: Preemption) -> None:
-    """Breaks if a signal after the training would be noted by nobody, or a timer still runs."""
+def test_handlers_are_given_back() -> None:
+    """Breaks if signals after the job would be noted by nobody, or a timer still runs."""
     before = [signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)]
-    preemption.install()
-    send(signal.SIGUSR2)
-    preemption.uninstall()
+    with Preemption(signal.SIGUSR2, lambda *_: None, patience=60) as preemption:
+        preemption.defer()
+        send(signal.SIGUSR2)
     assert [signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)] == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("step", [1, 2])  # a validation follows the second
-def test_a_preempted_run_ends_as_an_undisturbed_one(
-    tmp_path: Path, step: int, requeued: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Breaks if something of the state between two steps is not saved on a request to stop."""
+def resume_and_compare(tmp_path: Path, interrupt: Callable[[pytest.MonkeyPatch], None]) -> None:
+    """A run that is interrupted, and then resumed, must end as an undisturbed one."""
     overrides = ("trainer.checkpoint_every=100",)
     undisturbed = train_tiny(tmp_path / "undisturbed", *overrides)
-    preemption = Preemption(signal.SIGUSR2, lambda number, _: requeued.append(number), 60)
+    with (
+        Preemption(signal.SIGUSR2, lambda *_: None, patience=60) as preemption,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        interrupt(patch)
+        with pytest.raises(Preempted):
+            train_tiny(tmp_path / "run", *overrides, preemption=preemption)
+    train_tiny(tmp_path / "run", *overrides)
+    assert largest_difference(weights(tmp_path / "run"), weights(undisturbed)) == 0
+    assert curve(tmp_path / "run") == curve(undisturbed)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])  # a validation follows the second; the fourth is last
+def test_a_run_that_is_preempted_in_a_step_ends_as_an_undisturbed_one(
+    tmp_path: Path, step: int
+) -> None:
+    """Breaks if something of the state between two steps is not saved on a request to stop."""
     regress = RewardFineTuning._regress
 
     def interrupted(self: RewardFineTuning, *args: Any) -> dict[str, float]:
@@ -95,10 +120,15 @@ def test_a_preempted_run_ends_as_an_undisturbed_one(
             send(signal.SIGUSR2)
         return regress(self, *args)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RewardFineTuning, "_regress", interrupted)
-        with pytest.raises(Preempted, match=f"after optimizer step {step}"):
-            train_tiny(tmp_path / "run", *overrides, preemption=preemption)
-    train_tiny(tmp_path / "run", *overrides)
-    assert largest_difference(weights(tmp_path / "run"), weights(undisturbed)) == 0
-    assert curve(tmp_path / "run") == curve(undisturbed)
+    resume_and_compare(
+        tmp_path, lambda patch: patch.setattr(RewardFineTuning, "_regress", interrupted)
+    )
+
+
+@pytest.mark.parametrize("method", ["on_validation_start", "on_train_end"])
+def test_a_run_that_is_preempted_beside_its_steps_ends_as_an_undisturbed_one(
+    tmp_path: Path, method: str
+) -> None:
+    """Breaks if a request that comes before the first step or after the last one is a failure."""
+    signalled = lambda self: send(signal.SIGUSR2)  # noqa: E731
+    resume_and_compare(tmp_path, lambda patch: patch.setattr(RewardFineTuning, method, signalled))
