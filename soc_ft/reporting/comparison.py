@@ -97,7 +97,8 @@ def strength(summary: Summary) -> float:
 
 def wrapped(label: str) -> str:
     """Over several lines where it is long; a dollar sign would begin a formula."""
-    lines = textwrap.wrap(label, _LABEL_WIDTH, break_on_hyphens=False)
+    words = [w if len(w) <= _LABEL_WIDTH else w.replace("=", "= ") for w in label.split()]
+    lines = textwrap.wrap(" ".join(words), _LABEL_WIDTH, break_on_hyphens=False)
     return "\n".join(lines).replace("$", r"\$")
 
 

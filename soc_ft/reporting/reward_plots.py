@@ -65,7 +65,7 @@ def _by_lambda(
             shown = [summary for summary in line if _finite(summary.metrics, name)]
             intervals = [summary.metrics[name] for summary in shown]
             # Lines stand a little beside each other, so that no bar hides another.
-            shift = 1.04 ** (place - (len(lines) - 1) / 2)
+            shift = 1.07 ** (place - (len(lines) - 1) / 2)
             axes.errorbar(
                 [strength(summary) * shift for summary in shown],
                 [interval.mean for interval in intervals],
