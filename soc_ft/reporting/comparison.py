@@ -75,6 +75,15 @@ class Comparison:
             for n, label in enumerate(labels)
         }
 
+    @property
+    def uneven(self) -> bool:
+        """Whether some settings have not come as far as others yet."""
+        return len({summary.setting.step for summary in self.summaries}) > 1
+
+    def title(self, setting: Setting) -> str:
+        """Its label, with the optimizer step if that is not the same for all."""
+        return f"{setting.label} (step {setting.step})" if self.uneven else setting.label
+
     def base_of(self, setting: Setting) -> BaseModel | None:
         """The base model of a setting, if it was measured."""
         return next((base for base in self.bases if setting in base.settings), None)
@@ -88,7 +97,8 @@ def strength(summary: Summary) -> float:
 
 def wrapped(label: str) -> str:
     """Over several lines where it is long; a dollar sign would begin a formula."""
-    lines = textwrap.wrap(label, _LABEL_WIDTH, break_on_hyphens=False)
+    words = [w if len(w) <= _LABEL_WIDTH else w.replace("=", "= ") for w in label.split()]
+    lines = textwrap.wrap(" ".join(words), _LABEL_WIDTH, break_on_hyphens=False)
     return "\n".join(lines).replace("$", r"\$")
 
 

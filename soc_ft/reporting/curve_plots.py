@@ -132,14 +132,14 @@ def _logarithmic(axes: Axes, curves: Sequence[Curve]) -> None:
         top, bottom = values.max(), values[values > 0].min()
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(max(top / 1000, bottom / 2), 2 * top)
+        _plain_numbers(axes)
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """1, 2 and 5 of each decade where there are few decades."""
+    """No powers of ten; 1, 2 and 5 of each decade where there are few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_ylim()
-    if high / low < 1000:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -23,7 +23,8 @@ from soc_ft.reporting.document import (
     inlines,
 )
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]|~#!])")
+# An underscore inside a word, as in cfg_mode, is no markup.
+_SPECIAL = re.compile(r"([\\`*\[\]|~]|^#|(?<![^\W_])_|_(?![^\W_]))")
 
 
 def to_markdown(document: Document) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from soc_ft.cluster.record import Submission
 from soc_ft.cluster.status import JobStatus, read_sweep
+from soc_ft.cluster.sweep import code_tags
 from soc_ft.config.identity import config_hash
 from soc_ft.errors import ConfigError
 from soc_ft.runs import sweep_name
@@ -112,10 +114,10 @@ def read(folder: Path) -> Sweep:
         submission = json.loads((folder / "sweep.json").read_text())
     except (OSError, ValueError):
         submission = {}
-    return Sweep(folder, sweep_name(folder), [_read_run(job) for job in jobs], submission)
+    return Sweep(folder, sweep_name(folder), [_read_run(folder, job) for job in jobs], submission)
 
 
-def _read_run(job: JobStatus) -> Run:
+def _read_run(sweep: Path, job: JobStatus) -> Run:
     folder, problems = job.folder, []
 
     def attempt(what: str, reading: Any, default: Any) -> Any:
@@ -130,7 +132,7 @@ def _read_run(job: JobStatus) -> Run:
     choices = attempt("choices.yaml", lambda: _yaml(folder / "choices.yaml"), {})
     records = attempt(JOURNAL_NAME, Journal(folder / JOURNAL_NAME).read, [])
     validations = attempt("results.json", lambda: _results(folder / "results.json"), {})
-    tags = attempt("the tracking record", lambda: _tags(folder), {})
+    tags = attempt("the tracking record", lambda: _tags(sweep, folder), {})
     choices = choices or snapshot.get("choices", {})
     return Run(
         job=job,
@@ -170,7 +172,10 @@ def _validations(records: Sequence[Record]) -> dict[int, Metrics]:
     return found
 
 
-def _tags(folder: Path) -> dict[str, str]:
-    """Of the last start that the run told its tracker of."""
+def _tags(sweep: Path, folder: Path) -> dict[str, str]:
+    """Of the last start that the run told its tracker of; untracked, of the code it was given."""
     starts = [e for e in JsonLines(outbox_path(folder)).read() if e["kind"] == "start"]
-    return starts[-1]["tags"] if starts else {}
+    if starts:
+        return dict(starts[-1]["tags"])
+    submission = Submission.latest(folder)
+    return code_tags(sweep / submission.code) if submission else {}

@@ -51,6 +51,7 @@ def plot_reward(comparison: Comparison, path: Path) -> str:
         "Reward on held-out prompts after training, and its gain over the base model (paired: same "
         "prompts, same noise). Bars and bands are 95 % intervals, over seeds or, of a single seed, "
         "over prompts. The seed decides the noise of the validation too; the gain is free of that."
+        + (" Settings have not all come to the same step yet." if comparison.uneven else "")
     )
 
 
@@ -64,7 +65,7 @@ def _by_lambda(
             shown = [summary for summary in line if _finite(summary.metrics, name)]
             intervals = [summary.metrics[name] for summary in shown]
             # Lines stand a little beside each other, so that no bar hides another.
-            shift = 1.04 ** (place - (len(lines) - 1) / 2)
+            shift = 1.07 ** (place - (len(lines) - 1) / 2)
             axes.errorbar(
                 [strength(summary) * shift for summary in shown],
                 [interval.mean for interval in intervals],
@@ -134,7 +135,7 @@ def _by_setting(comparison: Comparison, names: Sequence[str], path: Path) -> Non
                 _draw_base_row(axes, row, Interval(0.0, math.nan, 0))
             elif base is not None and _finite(base.metrics, name):
                 _draw_base_row(axes, row, base.metrics[name])
-        labels = [wrapped(summary.setting.label) for summary in summaries]
+        labels = [wrapped(comparison.title(summary.setting)) for summary in summaries]
         axes.set_yticks(range(len(labels)), labels if number == 0 else [""] * len(labels))
         axes.set_ylim(len(summaries) - 0.5, -0.5)
         axes.set_xlabel(_LABELS[name])
@@ -200,7 +201,7 @@ def _draw_tradeoff(axes: Axes, comparison: Comparison, paired: bool) -> tuple[_L
         x, y = (sum(place[n] for _, place in found) / len(found) for n in (0, 1))
         colour = looks[summary.setting.label].colour
         axes.plot(x, y, "o", color=colour, markersize=9, markeredgecolor="white", zorder=4)
-        named.append((x, y, wrapped(summary.setting.label)))
+        named.append((x, y, wrapped(comparison.title(summary.setting))))
         for run, place in found if len(found) > 1 else []:
             axes.plot(*zip((x, y), place, strict=True), color=colour, linewidth=0.8, alpha=0.5)
             axes.plot(*place, "o", color=colour, markersize=4, alpha=0.8)

@@ -79,6 +79,18 @@ def test_lambda_is_the_axis_where_it_alone_tells_settings_apart(tmp_path: Path) 
     assert compare(tmp_path / "t").over_lambda() == {}
 
 
+def test_settings_that_have_come_less_far_are_marked(tmp_path: Path) -> None:
+    """Breaks if a plot of half a sweep compares different steps without a word."""
+    write_run(tmp_path / "s/0", ["cfg_mode=none"])
+    half = {0: metrics(1.0), 2: metrics(1.5)}
+    write_run(tmp_path / "s/1", ["cfg_mode=full"], half, finished=False)
+    comparison = compare(tmp_path / "s")
+    titles = [comparison.title(setting) for setting in comparison.settings]
+    assert titles == ["cfg_mode=none (step 4)", "cfg_mode=full (step 2)"]
+    captions = [picture.caption for picture in draw(comparison, tmp_path)]
+    assert captions[0].endswith("Settings have not all come to the same step yet.")
+
+
 def test_two_rewards_are_drawn_with_their_own_base_models(tmp_path: Path) -> None:
     """Breaks if the second base model is missing, or drawing both fails."""
     for place, (reward, strength) in enumerate([("a", 1), ("a", 10), ("b", 1), ("b", 10)]):

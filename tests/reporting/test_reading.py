@@ -68,6 +68,15 @@ def test_tags_are_those_of_the_last_start(tmp_path: Path) -> None:
     assert read(tmp_path / "s").runs[0].tags == {"commit": "new"}
 
 
+def test_an_untracked_job_has_the_commit_of_the_code_it_was_given(tmp_path: Path) -> None:
+    """Breaks if a sweep with tracking=none does not say which code it ran."""
+    sweep = make_sweep(tmp_path / "s")
+    make_job(sweep, 0, State.FINISHED, log="done\n", validations=None)
+    (sweep / "code-1").mkdir()
+    (sweep / "code-1/tags.json").write_text('{"git.dirty": "false"}')
+    assert read(sweep).runs[0].tags == {"git.dirty": "false"}
+
+
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     """Breaks when an empty folder, or none at all, gives an empty report."""
     for folder in (tmp_path, tmp_path / "nothing"):
