@@ -16,9 +16,11 @@ def test_an_mlflow_id_leads_to_the_run_folder(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     store = Store(uri)
     experiment = store.experiment("soc_ft")
-    run, empty = (store.find_or_create_run(experiment, uid, None, {}) for uid in ("a", "b"))
-    store.begin(run, {"run_dir": str(tmp_path / "run")}, {})
+    run, old, empty = (store.find_or_create_run(experiment, uid, None, {}) for uid in "abc")
+    store.begin(run, {}, {"soc_ft.run_dir": str(tmp_path / "run")})
+    store.begin(old, {"run_dir": str(tmp_path / "old")}, {})  # before it became a tag
     assert folder_of_mlflow_run(run, uri) == str(tmp_path / "run")
+    assert folder_of_mlflow_run(old, uri) == str(tmp_path / "old")
     for unfit in (empty, 32 * "0"):
         with pytest.raises(ConfigError, match=f"run={unfit}: .* no such run with a run folder"):
             folder_of_mlflow_run(unfit, uri)

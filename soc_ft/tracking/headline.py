@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from soc_ft.runs import told
+from soc_ft.tracking.provenance import flatten
 
 GROUPS = ("method", "reward", "cfg_mode", "scheduler", "buffer", "finetune", "model")
 """Configuration groups whose chosen option is a param of every run."""
@@ -28,11 +29,25 @@ def headline_params(choices: Mapping[str, str | None], config: Mapping[str, Any]
     return params | {"lambda": f"{config['lambda']:.10g}", "seed": str(config["seed"])}
 
 
+def run_params(choices: Mapping[str, str | None], config: Mapping[str, Any]) -> dict[str, str]:
+    """All params of a run: the flattened configuration with the :func:`headline_params`.
+
+    The run folder is left out. It is a tag: as a param it would differ between any two runs, and
+    MLflow's page that compares them draws an axis for each of the first params that do.
+
+    Args:
+        choices: the option of each configuration group.
+        config: resolved configuration.
+    """
+    others = {key: value for key, value in config.items() if key != "run_dir"}
+    return flatten(others) | headline_params(choices, config)
+
+
 def run_name(params: Mapping[str, str], overrides: Sequence[str]) -> str:
     """What a person recognises a run by: ``lambda=100 cfg=full seed=0 trainer.lr=1e-4 (mine)``.
 
     Args:
-        params: all of the run, flattened, with the :func:`headline_params`.
+        params: all of the run, see :func:`run_params`.
         overrides: what the person typed.
     """
     first = {"lambda": "lambda", "cfg": "cfg_mode", "seed": "seed"}

@@ -174,11 +174,12 @@ class Store:
 
     def children(self, run_id: str) -> list[Run]:
         """The runs below a run, in its experiment, oldest first."""
+        experiment_id = self.experiment_of(run_id)
         found: list[Run] = []
         token: str | None = None
         while token != "":
             page = self._client.search_runs(
-                [self.experiment_of(run_id)],
+                [experiment_id],
                 f"tags.`{PARENT_TAG}` = '{run_id}'",
                 order_by=["attributes.start_time"],
                 page_token=token,

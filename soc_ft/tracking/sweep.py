@@ -124,10 +124,10 @@ class Attachment:
         stored = yield from self._upload(store)
         status = yield from self._settle(store)
         jobs = store.children(self.run_id)
-        store.tag_experiment(experiment_id, *sweep_view(self.run_id, jobs))
-        yield "view"
         pages = links(experiment_id, self.run_id, jobs, f"{ARTIFACT_FOLDER}/index.html")
         store.describe(self.run_id, f"{pages}\n\n{description(self.report)}")
+        yield "described"
+        store.tag_experiment(experiment_id, *sweep_view(self.run_id, jobs))
         where = f"{sweep_name(self.sweep)} in {display_uri(self.uri)}"
         if self.uri.startswith("http"):
             where = f"{display_uri(self.uri).rstrip('/')}/{run_page(experiment_id, self.run_id)}"

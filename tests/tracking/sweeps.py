@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from soc_ft.tracking.delivery import Delivery
-from soc_ft.tracking.headline import headline_params, run_name
+from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal
 from soc_ft.tracking.outbox import End, Outbox, Start
-from soc_ft.tracking.provenance import flatten
 from soc_ft.tracking.store import PARENT_TAG
 from tests.conftest import TINY, composed
 
@@ -54,10 +55,11 @@ def put(
 
 def put_lambda_sweep(sweep: Path, uri: str) -> None:
     """Four lambdas with two seeds each, whose rewards rise with lambda."""
-    plain = flatten(composed(*TINY, "name=mine"))  # type: ignore[arg-type]
     for number in range(2 * len(LAMBDAS)):
         strength, seed = LAMBDAS[number // 2], number % 2
-        params = plain | headline_params(CHOICES, {"lambda": strength, "seed": seed})
+        varied = [f"lambda={strength}", f"seed={seed}", f"run_dir={sweep / str(number)}"]
+        config: Any = OmegaConf.to_container(composed(*TINY, "name=mine", *varied), resolve=True)
+        params = run_params(CHOICES, config)
         journal = Journal(sweep / str(number) / JOURNAL_NAME)
         for step in range(3):
             reward = 0.01 * seed + step * strength / 500

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from soc_ft.tracking.delivery import Delivery
-from soc_ft.tracking.headline import headline_params, run_name
+from soc_ft.tracking.headline import headline_params, run_name, run_params
 from soc_ft.tracking.journal import Journal
-from soc_ft.tracking.provenance import flatten
 from tests.conftest import TINY, composed
 
 CHOICES = {
@@ -33,7 +32,7 @@ def params_of(*overrides: str) -> dict[str, str]:
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(composed(*TINY, "name=mine", *overrides), resolve=True)
-    return flatten(plain) | headline_params(CHOICES, plain)
+    return run_params(CHOICES, plain)
 
 
 def test_every_run_has_the_same_few_params() -> None:
@@ -44,6 +43,14 @@ def test_every_run_has_the_same_few_params() -> None:
     assert params["lambda"] == "100"
     assert params["seed"] == "3"
     assert headline_params(CHOICES, {"lambda": 31.6, "seed": 0})["lambda"] == "31.6"
+
+
+def test_the_configuration_is_there_without_the_run_folder() -> None:
+    """Breaks if a key is missing, or comparing runs in MLflow shows that their folders differ."""
+    params = params_of("run_dir=/tmp/here")
+    assert params["trainer.batch_size"] == "4"
+    assert params["lambda"] == "100"
+    assert not any("/tmp/here" in value for value in params.values())
 
 
 def test_what_was_not_chosen_is_left_out() -> None:

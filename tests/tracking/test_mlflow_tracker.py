@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from soc_ft.runs import folder_of_mlflow_run
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 
@@ -77,6 +78,16 @@ def test_records_arrive_while_the_run_goes_on(
     tracker.end("FINISHED")
     assert tracker.flush(30).startswith("MLflow: everything is delivered to sqlite:///")
     assert delivered() == recorded()
+
+
+def test_the_run_folder_can_be_found_from_mlflow(
+    run_dir: Path, uri: str, make_tracker: Callable[..., MLflowTracker]
+) -> None:
+    """Breaks if a run that is seen in MLflow cannot be evaluated by its id."""
+    tracker = make_tracker()
+    tracker.start(run_dir, PARAMS, {})
+    tracker.flush(30)
+    assert folder_of_mlflow_run(run_id(run_dir), uri) == str(run_dir)
 
 
 def test_a_dead_server_is_one_warning_and_no_delay(

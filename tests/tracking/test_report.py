@@ -168,7 +168,7 @@ def test_whatever_happens_is_one_line(
         shutil.rmtree(report)
     began = time.monotonic()
     line = link_report(sweep, report)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert line.startswith("MLflow: the report is not attached (")
     assert line.endswith(f"to try again: python -m soc_ft.report {sweep}")
     assert "\n" not in line
@@ -186,7 +186,7 @@ def test_a_server_that_hangs_is_given_up(
     move_store(sweep, hanging_server)
     began = time.monotonic()
     assert "(no answer for 0.5 s)" in link_report(sweep, report)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def jobs_with(*params: dict[str, str]) -> list[Run]:
