@@ -18,7 +18,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,68 +25,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.cluster import configuration
+from tests.cluster.configuration import NODE
+
 PACKAGES = ("slurm-wlm", "munge")
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "soc_ft-slurm"
-NODE = "localhost"
-"""Name of the node; unlike an invented one it resolves to an address inside a job."""
-CPUS = 8
 DAEMONS = ("munged", "slurmctld", "slurmd")
 """In the order in which they start."""
 LONGEST_FOLDER = 60
 """Characters; a Unix socket's path has at most 107, and some lie two levels below."""
-
-CONFIG = """\
-ClusterName=soc_ft
-SlurmctldHost={node}({address})
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-{binding}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-CredType=cred/munge
-# A requeued job waits for its credential to expire; this is the shortest time that is accepted.
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/log/slurmctld.log
-SlurmdLogFile={folder}/log/slurmd.log
-MailProg=/bin/true
-MpiDefault=none
-# Without cgroups.
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-JobRequeue=1
-KillWait=2
-MinJobAge=60
-OverTimeLimit=0
-SlurmdTimeout=10
-ReturnToService=2
-SlurmdParameters=config_overrides
-GresTypes=gpu
-DefMemPerCPU={memory_per_cpu}
-NodeName={node} NodeAddr={address} CPUs={cpus} RealMemory={memory} Gres=gpu:{cpus}
-PartitionName=main Nodes={node} Default=YES PriorityTier=10 PreemptMode=OFF
-PartitionName=low Nodes={node} PriorityTier=1 PreemptMode=REQUEUE
-"""
-ONE_ADDRESS = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
-# slurmd wants to know, though nothing uses them; this kind alone may be absent.
-CGROUPS = "CgroupPlugin=cgroup/v1\n"
-GPUS = "NodeName={node} Name=gpu File={folder}/gpus/[0-{last}]\n"
-FILES = {"slurm.conf": CONFIG, "cgroup.conf": CGROUPS, "gres.conf": GPUS}
 
 
 def missing() -> str:
@@ -126,9 +72,6 @@ class Cluster:
         ValueError: Slurm cannot work in a folder with this path.
     """
 
-    OWN = ("munge.key", "munge.seed", *FILES, "gpus", "state", "spool", "log")
-    """What it writes, besides the daemons' sockets and pid files."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         path = str(self.folder)
@@ -150,7 +93,7 @@ class Cluster:
         if any(self.pid(name) for name in DAEMONS):
             raise RuntimeError(f"a cluster runs in {self.folder}")
         self._remove()
-        self._configure()
+        configuration.write(self.folder)
         try:
             for name in DAEMONS:
                 self.start_daemon(name)
@@ -182,7 +125,7 @@ class Cluster:
         folder = self.folder
         arguments = {
             "munged": [
-                # The folders above may be anyone's; root's is a warning at most.
+                # Others need not reach the socket: then this is a warning, not an error.
                 "--force",
                 f"--socket={folder}/munge.socket",
                 f"--key-file={folder}/munge.key",
@@ -255,37 +198,17 @@ class Cluster:
         ends = ((path.name, _read(path).splitlines()[-lines:]) for path in found)
         return "\n".join(f"-- {name}\n" + "\n".join(end) for name, end in ends if end)
 
-    def _configure(self) -> None:
-        for name in ("state", "spool", "log", "gpus"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "munge.key").write_bytes(os.urandom(1024))
-        (self.folder / "munge.key").chmod(0o600)
-        for number in range(CPUS):
-            (self.folder / "gpus" / str(number)).symlink_to("/dev/null")
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20  # MiB
-        address = _own_address()
-        values = {
-            "folder": self.folder,
-            "node": NODE,
-            "address": address or "127.0.0.1",
-            "binding": ONE_ADDRESS if address else "",
-            "ports": _free_ports(),
-            "cpus": CPUS,
-            "last": CPUS - 1,
-            "memory": memory,
-            "memory_per_cpu": memory // CPUS,
-        }
-        for name, text in FILES.items():
-            (self.folder / name).write_text(text.format(**values))
-
     def _remove(self) -> None:
-        """Remove what a cluster wrote, and the folder if nothing else is in it."""
-        for name in self.OWN:
+        """Remove what a cluster wrote if one did, and the folder if nothing else is in it."""
+        if not (self.folder / configuration.KEY).exists():
+            return
+        for name in configuration.WRITTEN:
             path = self.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path in (*self.folder.glob("*.pid"), *self.folder.glob("munge.socket*")):
             path.unlink()
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        (self.folder / configuration.KEY).unlink()
+        if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _job_processes(self) -> list[int]:
@@ -304,23 +227,6 @@ class Cluster:
 def _binary(name: str) -> str | None:
     """Daemons are where not every shell looks."""
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
-
-
-def _own_address() -> str | None:
-    """What daemons and srun bind when told not to bind every address; None if that cannot be."""
-    try:
-        address = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return None
-    # Debian's 127.0.1.1: others see calls from it come from 127.0.0.1, and call back there.
-    return None if address.startswith("127.") and address != "127.0.0.1" else address
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        for probe in (first, second):
-            probe.bind(("", 0))
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 def _read(path: Path) -> str:

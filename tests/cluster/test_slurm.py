@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cluster import slurm as module
+from tests.cluster import configuration
 from tests.cluster.client import Client
-from tests.cluster.slurm import CPUS, DAEMONS, Cluster, missing
+from tests.cluster.configuration import CPUS
+from tests.cluster.slurm import DAEMONS, Cluster, missing
 
 pytestmark = pytest.mark.services
 
@@ -203,7 +204,8 @@ def test_two_clusters(slurm: Client, second: Cluster, tmp_path: Path) -> None:
 
 def test_a_failed_start_says_why(second: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a daemon that does not start goes unnoticed, or leaves the others behind."""
-    monkeypatch.setitem(module.FILES, "slurm.conf", module.CONFIG + "Nonsense=1\n")
+    nonsense = configuration.CONFIG + "Nonsense=1\n"
+    monkeypatch.setitem(configuration.FILES, "slurm.conf", nonsense)
     began = time.monotonic()
     with pytest.raises(RuntimeError, match=r"slurmctld does not start[\s\S]*Nonsense"):
         second.start()
