@@ -151,7 +151,7 @@ def _judged(job: JobStatus, said: Mapping[str, tuple[State, str]] | None) -> Job
     if said is None:
         return replace(job, reason="Slurm cannot be asked here")
     assert job.slurm_id is not None
-    state, reason = said.get(job.slurm_id, (State.LOST, f"Slurm does not know job {job.slurm_id}"))
+    state, reason = said.get(job.slurm_id) or _forgotten(job)
     if state.waiting:
         return replace(job, state=state, reason=reason if state == State.QUEUED else "")
     now = read_state(job.folder)  # it may have come to its end since it was read
@@ -162,6 +162,12 @@ def _judged(job: JobStatus, said: Mapping[str, tuple[State, str]] | None) -> Job
     state, reason = _last_words(job.log) or (state, reason)
     write_state(job.folder, state, reason)
     return replace(job, state=state, reason=reason)
+
+
+def _forgotten(job: JobStatus) -> tuple[State, str]:
+    if job.state == State.QUEUED:  # Slurm forgets at once what is cancelled before it starts
+        return State.CANCELLED, f"Slurm does not know job {job.slurm_id}, which had not started"
+    return State.LOST, f"Slurm does not know job {job.slurm_id}"
 
 
 def _last_words(log: Path | None) -> tuple[State, str] | None:

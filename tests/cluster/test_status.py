@@ -110,6 +110,13 @@ def test_the_log_tells_of_a_job_that_slurm_has_forgotten(
     assert only(sweep) == (state, f"slurmstepd-a: error: {words}")
 
 
+def test_a_job_that_is_cancelled_before_it_starts(sweep: Sweep, slurm_says: Say) -> None:
+    """Breaks if such a job, of which Slurm keeps nothing, is waited for, or said to be lost."""
+    write_state(add_job(sweep, 0), State.QUEUED)
+    slurm_says("")
+    assert only(sweep)[0] == State.CANCELLED
+
+
 def test_words_of_an_earlier_attempt_do_not_count(sweep: Sweep, slurm_says: Say) -> None:
     """Breaks if a job that was requeued after its time limit and then lost is said to time out."""
     limit = "slurmstepd: error: *** STEP 7.0 ON a CANCELLED AT 2026 DUE TO TIME LIMIT ***\n"
