@@ -22,6 +22,13 @@ class SweepReport(Callback):
         if (folder / SWEEP_FILE).is_file():  # not of a launcher of Hydra's own
             from soc_ft.report import report
 
-            report(folder)
+            try:
+                report(folder)
+            except Exception as error:  # the jobs' results, and the exit code, are there without it
+                print(
+                    f"soc_ft: error: the report is not written ({error}); to try again: "
+                    f"python -m soc_ft.report {folder}",
+                    file=sys.stderr,
+                )
             # Hydra has no other way to hand an exit code on.
             sys.exit(unfinished(folder))

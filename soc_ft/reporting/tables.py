@@ -166,7 +166,7 @@ def _add(rows: Sequence[dict[str, object]], more: Sequence[Mapping[str, object]]
 
 
 def _metrics(run: Run) -> dict[str, object]:
-    """``base/reward``, ``base/reward_error`` and so on, then the same of the fine-tuned model."""
+    """``base/reward``, ``base/reward_error`` and so on, and ``val/...`` after training."""
     base: Metrics = run.base or {}
     tuned: Metrics = run.validations[run.last_step] if run.last_step else {}
     found: dict[str, object] = {}
@@ -174,7 +174,7 @@ def _metrics(run: Run) -> dict[str, object]:
         if name not in NOT_OF_THE_BASE:
             found |= {f"base/{each}": base[each] for each in (name, f"{name}_error")}
     for name in metric_names([tuned]):
-        found |= {each: tuned[each] for each in (name, f"{name}_error")}
+        found |= {f"val/{each}": tuned[each] for each in (name, f"{name}_error")}
     return found
 
 

@@ -30,7 +30,7 @@ def sweep_in_every_state(folder: Path) -> Path:
     for number, (state, strength, seed, reason, run) in enumerate(jobs):
         overrides = [f"lambda={strength}", f"seed={seed}"]
         config = configuration(seed, strength)
-        choices = {"cfg_mode": "none"}
+        choices = {"cfg_mode": "none", "reward": "shapes"}
         make_job(sweep, number, state, overrides, reason, config=config, choices=choices, **run)
     return sweep
 
@@ -43,6 +43,7 @@ def test_every_run_has_a_row_with_all_its_numbers(tmp_path: Path) -> None:
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert [row["lambda"] for row in rows] == ["1", "1", "10", "10", "10"]
     assert {row["cfg_mode"] for row in rows} == {"none"}
+    assert {row["reward"] for row in rows} == {"shapes"}
     assert (first["state"], first["seed"], first["step"], first["steps"]) == (
         "finished",
         "0",
@@ -50,15 +51,19 @@ def test_every_run_has_a_row_with_all_its_numbers(tmp_path: Path) -> None:
         "4",
     )
     assert (first["base/reward"], first["base/reward_error"]) == ("1.0", "0.1")
-    assert (first["reward"], first["gain"], first["gain_error"]) == ("2.0", "1.0", "0.1")
+    assert (first["val/reward"], first["val/gain"], first["val/gain_error"]) == (
+        "2.0",
+        "1.0",
+        "0.1",
+    )
     assert (first["seconds_rollout"], first["seconds_total"]) == ("28.0", "40.0")
     assert (first["evaluations_backward"], first["evaluations_total"]) == ("40.0", "120.0")
     assert first["peak_memory_mib"] == "104.0"
     assert first["folder"].endswith("s/0")
     assert "base/gain" not in first
     assert (failed["state"], failed["reason"]) == ("failed", "RunError: a | b")
-    assert (failed["step"], failed["reward"], failed["seconds_total"]) == ("2", "1.5", "30.0")
-    assert (queued["state"], queued["seed"], queued["reward"], queued["step"]) == (
+    assert (failed["step"], failed["val/reward"], failed["seconds_total"]) == ("2", "1.5", "30.0")
+    assert (queued["state"], queued["seed"], queued["val/reward"], queued["step"]) == (
         "queued",
         "2",
         "",
