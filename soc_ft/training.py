@@ -35,9 +35,9 @@ from soc_ft.lit import RewardFineTuning
 from soc_ft.progress import Progress
 from soc_ft.runs import Origin
 from soc_ft.summary import shown, summarise
-from soc_ft.tracking.headline import headline_params, run_name
+from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.tracking.provenance import flatten, provenance
+from soc_ft.tracking.provenance import provenance
 from soc_ft.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def _cluster_environment() -> list[ClusterEnvironment]:
 def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: bool) -> RunLogger:
     """Write the resolved configuration into the run folder and open the record of the run."""
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    params = flatten(plain) | headline_params(origin.choices, plain) | {"run_dir": str(folder)}
+    params = run_params(origin.choices, plain)
     if config.tracking.get("run_name", "") is None:
         config.tracking.run_name = run_name(params, origin.overrides)
     logger = RunLogger(folder, instantiate(config.tracking))

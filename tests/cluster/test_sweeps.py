@@ -126,7 +126,7 @@ def assert_delivered(database: Path, jobs: list[Path]) -> None:
     runs = client.search_runs([experiment.experiment_id])
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
     (parent,) = [run for run in runs if run.info.run_id in parents]
-    children = {run.data.params["run_dir"]: run for run in runs if run is not parent}
+    children = {run.data.tags["soc_ft.run_dir"]: run for run in runs if run is not parent}
     assert parent.info.status == "FINISHED"
     assert sorted(children) == sorted(map(str, jobs))
     for job in jobs:
