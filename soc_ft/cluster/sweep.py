@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soc_ft.cluster.record import JOB_FILE
 from soc_ft.errors import ConfigError
 from soc_ft.files import replace_file
 from soc_ft.paths import PACKAGE, conf_dir
@@ -64,10 +63,6 @@ class Sweep:
         plain = json.loads(path.read_text())
         # It may have been moved since.
         return cls(**plain | {"folder": folder.absolute()})
-
-    def job_folders(self) -> list[Path]:
-        """Folders of the jobs, wherever ``hydra.sweep.subdir`` put them."""
-        return [path.parent for path in self.folder.rglob(JOB_FILE)]
 
 
 def sweep_of(job: Path) -> Path | None:

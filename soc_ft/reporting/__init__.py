@@ -6,6 +6,6 @@ other, :mod:`.aggregating` averages these, :mod:`.curves` their journals. :mod:`
 :mod:`.markdown` and :mod:`.html` write.
 """
 
-from soc_ft.reporting.writing import report_on, write_report
+from soc_ft.reporting.writing import report_on
 
-__all__ = ["report_on", "write_report"]
+__all__ = ["report_on"]

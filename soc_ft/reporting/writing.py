@@ -94,19 +94,6 @@ def report_on(sweep: Path, output: Path | None = None) -> Path:
     return folder
 
 
-def write_report(sweep: Path, output: Path | None = None) -> Path:
-    """Write the report of a sweep's folder; returns the folder of the report.
-
-    Raises:
-        ConfigError: there is no run in the folder.
-        OSError: a file cannot be written.
-    """
-    report = Report(read(sweep))
-    folder = output or _default_folder(report.sweep)
-    report.write(folder)
-    return folder
-
-
 def _default_folder(sweep: Sweep) -> Path:
     """Below the current folder."""
     return REPORTS / sweep.name

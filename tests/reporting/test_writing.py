@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soc_ft.cluster.record import State
-from soc_ft.reporting import write_report
+from soc_ft.reporting import report_on
 from tests.reporting.synthetic import (
     configuration,
     make_job,
@@ -59,7 +59,7 @@ def test_a_finished_sweep_has_every_part(tmp_path: Path) -> None:
         config = configuration(strength=strength)
         run = write_run(tmp_path / f"s/{number}", [f"lambda={strength:g}"], config=config)
         save_pictures(run, 50)
-    folder = write_report(tmp_path / "s", tmp_path / "out")
+    folder = report_on(tmp_path / "s", tmp_path / "out")
     assert {path.name for path in folder.iterdir()} == FILES
     readme, page = (folder / "README.md").read_text(), (folder / "index.html").read_text()
     for file in FILES - {"README.md", "index.html"}:
@@ -73,7 +73,7 @@ def test_a_finished_sweep_has_every_part(tmp_path: Path) -> None:
 def test_failures_are_explained_and_can_be_run_again(tmp_path: Path) -> None:
     """Breaks if the reason, the end of the log or the command is missing, or the log is shown
     with what a progress bar overwrote."""
-    folder = write_report(make_mixed_sweep(tmp_path / "s"), tmp_path / "out")
+    folder = report_on(make_mixed_sweep(tmp_path / "s"), tmp_path / "out")
     readme = (folder / "README.md").read_text()
     assert "4 jobs: 1 queued, 1 finished, 1 failed, 1 out of memory." in readme
     assert f"python -m soc_ft.report {tmp_path}/s --rerun-failed" in readme
@@ -98,7 +98,7 @@ def test_the_origin_is_told(tmp_path: Path) -> None:
     (sweep / "0/tracking").mkdir()
     line = json.dumps({"kind": "start", "tags": tags})
     (sweep / "0/tracking/outbox.jsonl").write_text(f"{line}\n")
-    readme = (write_report(sweep, tmp_path / "out") / "README.md").read_text()
+    readme = (report_on(sweep, tmp_path / "out") / "README.md").read_text()
     assert "python -m soc_ft -m lambda=1,10" in readme
     assert "Overrides of all jobs: `experiment=x 'prompts='" in readme
     assert "Git commit: abc123 with uncommitted changes" in readme
@@ -112,7 +112,7 @@ def test_nothing_finished_gives_the_states_alone(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path / "s")
     make_job(sweep, 0, State.QUEUED, ["lambda=1"])
     make_job(sweep, 1, State.RUNNING, ["lambda=10"], validations={0: metrics(1.0)}, train_steps=1)
-    folder = write_report(sweep, tmp_path / "out")
+    folder = report_on(sweep, tmp_path / "out")
     assert {path.name for path in folder.iterdir()} == {"README.md", "index.html", "results.csv"}
     readme = (folder / "README.md").read_text()
     assert "No job has been validated after some training yet" in readme
@@ -127,7 +127,7 @@ def test_notes_are_shown_first_and_kept(tmp_path: Path) -> None:
     notes.parent.mkdir()
     notes.write_text("It *works*.\n")
     for _ in range(2):
-        folder = write_report(tmp_path / "s", tmp_path / "out")
+        folder = report_on(tmp_path / "s", tmp_path / "out")
     assert notes.read_text() == "It *works*.\n"
     assert (folder / "README.md").read_text().startswith("# s\n\nIt *works*.\n\n1 job: 1 finished.")
     assert "<p>It <em>works</em>.</p>" in (folder / "index.html").read_text()
@@ -136,7 +136,7 @@ def test_notes_are_shown_first_and_kept(tmp_path: Path) -> None:
 def test_the_same_sweep_gives_the_same_files(tmp_path: Path) -> None:
     """Breaks if a committed report changes without its sweep: a date in it, an unstable order."""
     sweep = make_mixed_sweep(tmp_path / "s")
-    one, two = (write_report(sweep, tmp_path / name) for name in ("one", "two"))
+    one, two = (report_on(sweep, tmp_path / name) for name in ("one", "two"))
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
     for path in one.iterdir():
         assert path.read_bytes() == (two / path.name).read_bytes()
@@ -148,6 +148,6 @@ def test_reports_go_below_the_current_folder(
     """Breaks if the report of a sweep is written into the sweep, or two sweeps share a folder."""
     write_run(tmp_path / "multirun/2026-11-21/09-30-00-x/0")
     monkeypatch.chdir(tmp_path)
-    folder = write_report(Path("multirun/2026-11-21/09-30-00-x"))
+    folder = report_on(Path("multirun/2026-11-21/09-30-00-x"))
     assert folder == Path("multirun_reports/2026-11-21_09-30-00-x")
     assert "`multirun/2026-11-21/09-30-00-x/0`" in (folder / "README.md").read_text()
