@@ -256,9 +256,11 @@ class RewardFineTuning(LightningModule):
             name: stats[name] for name in ("reward", "control_cost") if name in stats
         }
         self.log_dict(shown, prog_bar=True, logger=False)
-        counted = self.model.counter.snapshot()
+        counted = gather(self.model.counter.snapshot())
         self.model.counter.reset()
-        stats |= {f"evaluations_{name}": float(number) for name, number in counted.items()}
+        stats |= {
+            f"evaluations_{name}": float(sum(each[name] for each in counted)) for name in counted[0]
+        }
         stats |= {
             f"seconds_{name.replace(' ', '_')}": seconds
             for name, seconds in self.problem.clock.take().items()

@@ -71,6 +71,12 @@ class SlurmLauncher(FolderLauncher):
                     f"hydra.launcher.{mine}={given}: must be trainer.{training}={needed}, one task "
                     f"for each process; leave hydra.launcher.{mine} alone and it follows"
                 )
+        gpus = self.parameters["gpus_per_node"]
+        if gpus is not None and gpus != run.trainer.devices and run.trainer.accelerator != "cpu":
+            raise ConfigError(
+                f"hydra.launcher.gpus_per_node={gpus}: must be trainer.devices="
+                f"{run.trainer.devices}, one GPU for each process; see hydra/launcher=slurm_node"
+            )
 
 
 class SlurmJob:

@@ -36,7 +36,13 @@ def start(command: list[str], environment: Mapping[str, str], cwd: Path) -> subp
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it runs in the background ignore Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def slurm_id(job: Path) -> str:

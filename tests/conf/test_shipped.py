@@ -70,6 +70,24 @@ def test_every_job_of_a_sweep_composes(sweep: str) -> None:
         parse(composed(f"{key}={value}"))
 
 
+LAUNCHERS = sorted(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launchers_give_each_process_a_task(launcher: str) -> None:
+    """Breaks when a preset no longer composes, or leaves a process of the training without one."""
+    overrides = [f"hydra/launcher={launcher}", "trainer.devices=3", "trainer.num_nodes=2"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        settings = compose("config", overrides, return_hydra_config=True).hydra.launcher
+    if launcher == "local":
+        assert settings._target_ == "hydra_plugins.soc_ft.LocalLauncher"
+        return
+    assert settings._target_ == "hydra_plugins.soc_ft.SlurmLauncher"
+    assert (settings.nodes, settings.tasks_per_node) == (2, 3)
+    gpus = {"slurm": None, "slurm_gpu": 1, "slurm_node": 3, "slurm_nodes": 3}
+    assert settings.gpus_per_node == gpus[launcher]
+
+
 def test_every_folder_is_a_known_group() -> None:
     """Breaks when a group is added whose options the test above would not compose."""
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
