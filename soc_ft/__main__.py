@@ -30,10 +30,18 @@ def fine_tune(config: DictConfig) -> None:
 
 
 def _require_multirun(settings: HydraConf) -> None:
-    """Refuse a sweep preset without ``-m``, of which Hydra would run one job and say nothing."""
+    """Refuse what means nothing without ``-m``, and what Hydra would pass over in silence."""
+    if settings.mode == RunMode.MULTIRUN:
+        return
     preset = settings.runtime.choices.get("sweep")
-    if preset is not None and settings.mode != RunMode.MULTIRUN:
+    if preset is not None:
         raise ConfigError(f"sweep={preset}: is a list of jobs; start it with python -m soc_ft -m")
+    launcher = settings.runtime.choices["hydra/launcher"]
+    if launcher != "local":
+        raise ConfigError(
+            f"hydra/launcher={launcher}: launches the jobs of python -m soc_ft -m, if need be of "
+            "one job; without -m the run would start here"
+        )
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         (["model.path=/nowhere"], "/nowhere"),
         (["lambda=1", "lambda"], "lambda"),
         (["experiment=quickstart", "sweep=lambda"], "python -m soc_ft -m"),
+        (["experiment=quickstart", "hydra/launcher=slurm"], "without -m the run would start here"),
     ],
 )
 def test_configuration_errors_are_one_line_and_exit_code_2(

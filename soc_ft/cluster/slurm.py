@@ -94,13 +94,18 @@ class SlurmJob:
     def __call__(self) -> None:
         """Run the job; if Slurm asks it to stop, save and let submitit requeue it."""
         from submitit import JobEnvironment
+        from submitit.core.utils import UncompletedJobError
 
         stop_signal = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
         requeue: Any = signal.getsignal(stop_signal)
         try:
             run_job(self.folder, Preemption(stop_signal, requeue, self.patience))
         except Preempted:
-            requeue(stop_signal, None)  # ends the first process of the job
+            try:
+                requeue(stop_signal, None)  # ends the first process of the job
+            except UncompletedJobError as error:
+                write_state(self.folder, State.TIMED_OUT, str(error))
+                raise
             time.sleep(60)  # the others wait for Slurm to end them
 
     def checkpoint(self) -> Any:

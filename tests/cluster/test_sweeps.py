@@ -139,6 +139,26 @@ def assert_delivered(database: Path, jobs: list[Path]) -> None:
             assert sorted((m.step, m.value) for m in history) == sorted(expected), (job, name)
 
 
+def test_a_job_may_reach_its_time_limit_only_so_often(
+    tmp_path: Path, slurm_environment: Mapping[str, str]
+) -> None:
+    """Breaks if a job that is not requeued any more is waited for, or its end not told."""
+    sweep = tmp_path / "sweep"
+    overrides = (*SLURM, "seed=0", "trainer.steps=50", "hydra.launcher.max_num_timeout=0")
+    # submitit takes a signal for the time limit in all jobs that may last ten minutes at most.
+    limit = "hydra.launcher.timeout_min=10"
+    submitting = start(sweep_command(sweep, *overrides, limit), slurm_environment, tmp_path)
+    stop = ("--signal=USR2",)
+    after(sweep / "0", 2, lambda: scancel(slurm_environment, *stop, slurm_id(sweep / "0")))
+    output, _ = submitting.communicate(timeout=120)
+    assert submitting.returncode == 1, output
+    (job,) = read_sweep(sweep)
+    assert (job.state, job.reason) == (
+        State.TIMED_OUT,
+        "Job not requeued because: timed-out too many times.",
+    )
+
+
 def test_closing_the_terminal_loses_nothing(
     tmp_path: Path, slurm_environment: Mapping[str, str]
 ) -> None:
