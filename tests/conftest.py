@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,12 @@ def _addable(override: str) -> str:
     return f"+{override}" if override.startswith("reward.scale") else override
 
 
-def train_tiny(folder: Path, *overrides: str, preemption: Any = None) -> Path:
+def train_tiny(
+    folder: Path,
+    *overrides: str,
+    choices: Mapping[str, str] | None = None,
+    preemption: Any = None,
+) -> Path:
     """Train the tiny model in a folder, which is returned."""
     from soc_ft.config import check, check_resume
     from soc_ft.runs import Origin
@@ -68,7 +73,7 @@ def train_tiny(folder: Path, *overrides: str, preemption: Any = None) -> Path:
     config = composed(*TINY, *overrides)
     typed = check(config)
     check_resume(config, folder)
-    train(config, typed, folder, Origin(overrides), preemption)
+    train(config, typed, folder, Origin(overrides, choices or {}), preemption)
     return folder
 
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from soc_ft.errors import RunError
 from soc_ft.evaluation.scores import BASE, FINE_TUNED
-from tests.conftest import TINY, command, curve
+from tests.conftest import TINY, command, curve, train_tiny
 from tests.trained import largest_difference, weights
 
 TinyRun = Callable[..., Path]
@@ -88,22 +88,26 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, overrides: tuple[st
     assert largest_difference(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-3
 
 
-def test_a_run_is_named_by_what_tells_it_from_others(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_run_is_named_by_what_tells_it_from_others(tmp_path: Path) -> None:
     """Breaks when runs of a sweep cannot be told apart in MLflow, where names are cut short."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tiny_run(
+    train_tiny(
+        tmp_path / "run",
         "trainer.steps=1",
         "tracking=mlflow",
         f"tracking.uri={uri}",
         "lambda=31.6",
         "cfg_mode=none",
         "seed=2",
+        choices={"cfg_mode": "none", "reward": "shapes"},
     )
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("soc_ft")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.run_name == "lambda=31.6 trainer.steps=1 cfg_mode=none seed=2 (run)"
+    assert run.info.run_name == "lambda=31.6 cfg=none seed=2 trainer.steps=1 (run)"
+    headline = {name: run.data.params[name] for name in ("lambda", "cfg_mode", "seed", "reward")}
+    assert headline == {"lambda": "31.6", "cfg_mode": "none", "seed": "2", "reward": "shapes"}
 
 
 def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun) -> None:
