@@ -36,13 +36,14 @@ def start(command: list[str], environment: Mapping[str, str], cwd: Path) -> subp
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=_heed_interrupts,
+        preexec_fn=_heed_signals,
     )
 
 
-def _heed_interrupts() -> None:
-    """A shell lets what it runs in the background ignore Ctrl-C, and its children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _heed_signals() -> None:
+    """What a shell or nohup lets the tests ignore, their children would ignore too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def slurm_id(job: Path) -> str:
