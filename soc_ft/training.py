@@ -61,7 +61,7 @@ def train(
 
     Raises:
         RunError: the run cannot go on; what was saved stays intact.
-        Preempted: a scheduler asked it to stop; everything is saved.
+        Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
     """
     if run.trainer.threads:
         torch.set_num_threads(run.trainer.threads)

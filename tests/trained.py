@@ -27,6 +27,6 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def crashing(self: RewardFineTuning, *args: object) -> dict[str, float]:
         if self.global_step == step:
             raise MemoryError("crash")
-        return regress(self, *args)  # type: ignore[arg-type]
+        return regress(self, *args)
 
     monkeypatch.setattr(RewardFineTuning, "_regress", crashing)

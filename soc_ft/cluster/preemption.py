@@ -3,7 +3,7 @@
 The signal comes at any moment; saving is only exact between two optimizer steps. So the handler
 notes the request, and training grants it at the end of the step: it saves and raises
 :class:`~soc_ft.errors.Preempted`, upon which the job is requeued. If the step takes too long, the
-job is requeued without saving and goes on from its last checkpoint.
+request is granted without saving, and the job goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 from soc_ft.errors import Preempted
 
 Handler = Callable[[int, FrameType | None], Any]
+
+_CHECKPOINT = "its last checkpoint, if there is one"
 
 _log = logging.getLogger(__name__)
 
@@ -40,14 +42,11 @@ class Preemption:
 
     Args:
         stop_signal: asks the job to save and to be requeued.
-        requeue: what handles that signal otherwise: puts the job back into the queue at once, and
-            ends this process.
         patience: seconds to wait for the end of an optimizer step.
     """
 
-    def __init__(self, stop_signal: signal.Signals, requeue: Handler, patience: float) -> None:
+    def __init__(self, stop_signal: signal.Signals, patience: float) -> None:
         self.stop_signal = stop_signal
-        self.requeue = requeue
         self._patience = patience
         self._deferring = False
         self._request = Request.NOTHING
@@ -113,7 +112,7 @@ class Preemption:
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         if not self._deferring:
-            self.grant("its last checkpoint, if there is one")
+            self.grant(_CHECKPOINT)
         if self._request != Request.STOP:
             _log.warning("Asked to stop: saving at the end of this optimizer step")
             signal.setitimer(signal.ITIMER_REAL, self._patience)
@@ -124,5 +123,5 @@ class Preemption:
         self._request = max(self._request, Request.SAVE)
 
     def _give_up(self, number: int, frame: FrameType | None) -> None:
-        _log.warning("The optimizer step takes too long: going on from the last checkpoint")
-        self.requeue(self.stop_signal, frame)
+        _log.warning("The optimizer step takes too long: stopping without saving it")
+        self.grant(_CHECKPOINT)

@@ -99,7 +99,7 @@ class SlurmJob:
         stop_signal = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
         requeue: Any = signal.getsignal(stop_signal)
         try:
-            run_job(self.folder, Preemption(stop_signal, requeue, self.patience))
+            run_job(self.folder, Preemption(stop_signal, self.patience))
         except Preempted:
             try:
                 requeue(stop_signal, None)  # ends the first process of the job

@@ -22,6 +22,7 @@ from soc_ft.cluster.record import (
 )
 from soc_ft.cluster.sweep import LAUNCHER_LOCK, SWEEP_FILE, sweep_of
 from soc_ft.files import is_locked
+from soc_ft.runs import open_run
 from soc_ft.tracking.journal import JOURNAL_NAME
 
 RUN_MARK = "overrides.yaml"
@@ -105,22 +106,21 @@ def numbers_by_value(path: Path) -> list[tuple[str, float]]:
 def _on_disk(folder: Path, place: int) -> JobStatus:
     if (folder / JOB_FILE).is_file():
         job = Job.load(folder)
-        number, overrides, config = job.number, job.overrides, job.config
     else:
-        number, overrides = place, tuple(map(str, OmegaConf.load(folder / RUN_MARK)))
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))  # type: ignore
+        overrides = tuple(map(str, OmegaConf.load(folder / RUN_MARK)))
+        job = Job(place, overrides, {}, open_run(folder)[1])
     submission = Submission.latest(folder)
     state, reason = _noted(folder, submission)
     return JobStatus(
-        number=number,
+        number=job.number,
         folder=folder,
-        overrides=overrides,
+        overrides=job.overrides,
         state=state,
         reason=reason,
         log=Path(os.path.normpath(folder / submission.log)) if submission else None,
         slurm_id=submission.slurm_id if submission else None,
         step=_last_step(folder / JOURNAL_NAME),
-        steps=int(config["trainer"]["steps"]),
+        steps=int(job.config["trainer"]["steps"]),
     )
 
 

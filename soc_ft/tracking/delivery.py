@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from soc_ft.cluster.sweep import sweep_of
 from soc_ft.errors import RunError
 from soc_ft.files import locked, replace_file
 from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record, of_a_profile
@@ -226,7 +227,9 @@ class Delivery:
         """The recorded one, or the one around a run that was moved to another place."""
         assert start.sweep_folder is not None
         recorded = Path(start.sweep_folder)
-        return recorded if recorded.is_dir() else self.run_dir.absolute().parent
+        if recorded.is_dir():
+            return recorded
+        return sweep_of(self.run_dir.absolute()) or self.run_dir.absolute().parent
 
     def _upload(self, target: Store, artifact: Artifact) -> None:
         source = self.run_dir / artifact.path

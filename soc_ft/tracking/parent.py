@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from soc_ft.cluster.record import JOB_FILE
+from soc_ft.cluster.sweep import SWEEP_FILE
 from soc_ft.files import locked, publish_file
 from soc_ft.runs import sweep_name
 from soc_ft.tracking.provenance import without_password
@@ -18,10 +20,6 @@ from soc_ft.tracking.store import Store
 
 SWEEP_NAME = ".mlflow_sweep"
 LOCK_NAME = f"{SWEEP_NAME}.lock"
-SUBMITTED_NAME = "sweep.json"
-"""What was typed to start the sweep."""
-SNAPSHOTS = "*/job.yaml"
-"""A file for each job that was submitted."""
 
 
 def find_or_create_parent(store: Store, experiment_id: str, folder: Path, time: float) -> str:
@@ -49,7 +47,7 @@ def settle(store: Store, parent: str, folder: Path, time: float, never_began: in
     with locked(folder / LOCK_NAME):
         before = store.status(parent)
         children = [*(job.status for job in store.children(parent)), *["FAILED"] * never_began]
-        status = status_of_sweep(children, submitted=sum(1 for _ in folder.glob(SNAPSHOTS)))
+        status = status_of_sweep(children, submitted=sum(1 for _ in folder.rglob(JOB_FILE)))
         if status == "RUNNING":
             store.reopen(parent)
         elif status != before:  # else the sweep ended when it first said so
@@ -73,7 +71,7 @@ def sweep_tags(folder: Path) -> dict[str, str]:
     """What the run of a sweep is, where its folder is, and what was typed if that is known."""
     tags = {"soc_ft.kind": "sweep", "soc_ft.folder": str(folder.absolute())}
     try:
-        command = json.loads((folder / SUBMITTED_NAME).read_text())["command"]
+        command = json.loads((folder / SWEEP_FILE).read_text())["command"]
         return tags | {"soc_ft.command": without_password(shlex.join(command))}
     except (OSError, ValueError, KeyError, TypeError):  # not there, or of another kind
         return tags

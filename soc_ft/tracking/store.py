@@ -6,6 +6,7 @@ MLflow takes seconds to import, so it is imported when a :class:`Store` is made,
 from __future__ import annotations
 
 import getpass
+import importlib
 import logging
 import os
 import posixpath
@@ -208,8 +209,7 @@ def import_mlflow() -> None:
     """Spend the seconds that it takes, unless somebody has."""
     for name, value in _MLFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401
-
+    importlib.import_module("mlflow")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

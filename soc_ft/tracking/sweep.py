@@ -87,7 +87,7 @@ def link_report(sweep: Path, report: Path, failed: Collection[Path] = ()) -> str
 
 def _tracked_jobs(sweep: Path) -> list[TrackedJob]:
     jobs = []
-    for outbox in sorted(sweep.glob(f"*/{TRACKING_FOLDER}/{OUTBOX_NAME}")):
+    for outbox in sorted(sweep.rglob(f"{TRACKING_FOLDER}/{OUTBOX_NAME}")):
         operations = [from_json(entry) for entry in JsonLines(outbox).read()]
         if any(isinstance(each, Start) and each.sweep_folder for each in operations):
             folder = outbox.parent.parent

@@ -51,9 +51,7 @@ def test_requeue(slurm: Client, tmp_path: Path) -> None:
     for restarts in (1, 2):
         slurm.wait_for_state(job, "RUNNING")
         slurm.requeue(job)
-        seconds = slurm.wait_for(
-            lambda restart=f"restart {restarts}": restart in log.read_text()  # type: ignore[misc]
-        )
+        seconds = slurm.wait_for(lambda restart=f"restart {restarts}": restart in log.read_text())
         assert seconds < 20
         assert slurm.show(job)["Restarts"] == str(restarts)
     assert log.read_text().count("DUE TO JOB REQUEUE") == 2
@@ -66,7 +64,7 @@ def test_signal(slurm: Client, tmp_path: Path) -> None:
     step = slurm.submit(f'srun bash -c "{trap}"', tmp_path)
     for job, options in ((script, ["--batch"]), (step, [])):
         log = tmp_path / f"{job}.log"
-        slurm.wait_for(lambda log=log: log.exists() and "ready" in log.read_text())  # type: ignore[misc]
+        slurm.wait_for(lambda log=log: log.exists() and "ready" in log.read_text())
         slurm.signal(job, "USR2", *options)
         slurm.wait_for_state(job, "COMPLETED")
         assert "caught" in log.read_text()
