@@ -1,53 +1,6 @@
-"""``python -m soc_ft``: compose, validate, train, evaluate."""
+"""``python -m soc_ft``: the same as ``soc-ft``."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from soc_ft.cli import run_command
-from soc_ft.errors import ConfigError
-from soc_ft.runs import Origin, choices_of
-
-
-def fine_tune(config: DictConfig) -> None:
-    """Validate the configuration, then run it."""
-    from soc_ft.config import check, check_resume
-
-    settings = HydraConfig.get()
-    _require_multirun(settings)
-    folder = Path(settings.runtime.output_dir)
-    run = check(config)
-    check_resume(config, folder)
-    from soc_ft.training import train
-
-    sweep = Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
-    train(config, run, folder, Origin(settings.overrides.task, choices_of(settings), sweep))
-
-
-def _require_multirun(settings: HydraConf) -> None:
-    """Refuse what means nothing without ``-m``, and what Hydra would pass over in silence."""
-    if settings.mode == RunMode.MULTIRUN:
-        return
-    preset = settings.runtime.choices.get("sweep")
-    if preset is not None:
-        raise ConfigError(f"sweep={preset}: is a list of jobs; start it with python -m soc_ft -m")
-    launcher = settings.runtime.choices["hydra/launcher"]
-    if launcher != "local":
-        raise ConfigError(
-            f"hydra/launcher={launcher}: launches the jobs of python -m soc_ft -m, if need be of "
-            "one job; without -m the run would start here"
-        )
-
-
-def main() -> None:
-    """Entry point of the command line."""
-    run_command(fine_tune, "config")
-
+from soc_ft.commands.main import main
 
 if __name__ == "__main__":
     main()

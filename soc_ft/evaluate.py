@@ -1,26 +1,6 @@
-"""``python -m soc_ft.evaluate``: rewards and diversity of a base model and of what a run made."""
+"""``python -m soc_ft.evaluate``: rewards and diversity of a model; the same as ``soc-ft evaluate``."""
 
-from __future__ import annotations
-
-from omegaconf import DictConfig
-
-from soc_ft.cli import run_command
-
-
-def evaluate(config: DictConfig) -> None:
-    """Validate the configuration, then evaluate and print the table."""
-    from soc_ft.config.evaluation import check_evaluation
-
-    plan = check_evaluation(config)
-    from soc_ft.evaluation.evaluation import evaluate as carry_out
-
-    carry_out(plan, config)
-
-
-def main() -> None:
-    """Entry point of the command line."""
-    run_command(evaluate, "evaluate", "commands")
-
+from soc_ft.commands.evaluate import main
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Files that other processes, and a restart after a crash, never find half written."""
+"""Where the package's files lie, and writing files that nobody ever finds half written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ import os
 from pathlib import Path
 from typing import IO
 
+PACKAGE = Path(__file__).resolve().parent
+
 _log = logging.getLogger(__name__)
+
+
+def conf_dir() -> Path:
+    """The configuration tree: inside an installed wheel, or at the top of a clone."""
+    installed = PACKAGE / "conf"
+    return installed if installed.is_dir() else PACKAGE.parent / "conf"
+
+
+def displayed(path: Path) -> str:
+    """A path as the person would type it: relative where it lies below the current folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def replace_file(path: Path, content: bytes) -> None:

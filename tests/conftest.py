@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from soc_ft.paths import conf_dir
+from soc_ft.files import conf_dir
 
 TESTS = Path(__file__).parent
 
@@ -66,9 +66,10 @@ def train_tiny(
     preemption: Any = None,
 ) -> Path:
     """Train the tiny model in a folder, which is returned."""
-    from soc_ft.config import check, check_resume
-    from soc_ft.runs import Origin
-    from soc_ft.training import train
+    from soc_ft.config import check
+    from soc_ft.records.identity import check_resume
+    from soc_ft.records.runs import Origin
+    from soc_ft.training.run import train
 
     config = composed(*TINY, *overrides)
     typed = check(config)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from soc_ft.checkpoints import load_weights
-from soc_ft.lit import RewardFineTuning
+from soc_ft.models.weights import load_weights
+from soc_ft.training.module import RewardFineTuning
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

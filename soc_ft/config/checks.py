@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from soc_ft.config.schema import METHODS, Component, Run
+from soc_ft.config.schema import METHODS, Component, RunConfig
 from soc_ft.errors import ConfigError, did_you_mean
 from soc_ft.rewards.base import ChecksArguments
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
-def check(config: DictConfig) -> Run:
+def check(config: DictConfig) -> RunConfig:
     """Validate a composed configuration.
 
     Returns:
@@ -41,7 +41,7 @@ def check(config: DictConfig) -> Run:
     return run
 
 
-def parse(config: DictConfig) -> Run:
+def parse(config: DictConfig) -> RunConfig:
     """Check every key's name, type and range; nothing is opened.
 
     Raises:
@@ -51,7 +51,7 @@ def parse(config: DictConfig) -> Run:
     method = plain.get("method")
     if isinstance(method, dict) and method.get("_target_") in METHODS:
         validated(METHODS[method["_target_"]], method, prefix=("method",))
-    return validated(Run, plain)
+    return validated(RunConfig, plain)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _one_line(error: ValidationError, prefix: tuple[str, ...]) -> str:
     return text + (f" (and {more} more problems)" if more else "")
 
 
-def _check_combinations(run: Run) -> None:
+def _check_combinations(run: RunConfig) -> None:
     """Check what several keys must satisfy together."""
     trainer, scheduler = run.trainer, run.scheduler
     if scheduler.eta < 1:
@@ -124,7 +124,7 @@ def _check_combinations(run: Run) -> None:
         )
 
 
-def _check_reward(run: Run) -> None:
+def _check_reward(run: RunConfig) -> None:
     """Check that the method gets the gradient it needs, whatever the reward is made of."""
     for key, component in _components_in(run.reward.model_dump(by_alias=True), "reward"):
         reward = component_class(component, key)
@@ -185,9 +185,9 @@ def check_arguments(value: Any, key: str) -> None:
             found.check_arguments(component.model_extra or {}, place)
 
 
-def _check_weights(run: Run) -> None:
+def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
-    from soc_ft.diffusion.availability import check_available
+    from soc_ft.models.availability import check_available
 
     scorers = run.model_dump(by_alias=True, include={"reward": True, "validation": {"metrics"}})
     check_arguments(scorers["reward"], "reward")

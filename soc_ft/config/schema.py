@@ -80,6 +80,10 @@ class Scheduler(Section):
     num_steps: Annotated[int, Field(ge=2, strict=True)]
     eta: NonNegative
 
+    def noise_levels(self) -> dict[str, Any]:
+        """What of it changes the checkpoint's own scheduler."""
+        return self.model_dump(exclude={"num_steps", "eta"})
+
 
 class Model(Component):
     guidance_scale: NonNegative
@@ -128,7 +132,7 @@ class Validation(Section):
     metrics: dict[str, Component]
 
 
-class Run(Section):
+class RunConfig(Section):
     """The whole configuration of ``python -m soc_ft``."""
 
     method: Method

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.scores import BASE
+from soc_ft.evaluation.statistics import BASE
 from soc_ft.files import replace_file
 
 METADATA = "metadata.jsonl"

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from tqdm import tqdm
 
-from soc_ft.checkpoints import load_weights
-from soc_ft.config.plan import Block, Plan, Subject
-from soc_ft.diffusion.availability import Source, locate
-from soc_ft.diffusion.finetune import Frozen
-from soc_ft.diffusion.loading import load_pipeline
-from soc_ft.diffusion.model import DiffusionModel
-from soc_ft.diffusion.scheduler import adapt_scheduler
 from soc_ft.evaluation.folders import PictureSet
-from soc_ft.evaluation.scores import BASE, FINE_TUNED
+from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
+from soc_ft.evaluation.sampling import sample_places
+from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
-from soc_ft.sampling import sample_places
+from soc_ft.models.availability import Source, locate
+from soc_ft.models.loading import build_model, load_pipeline
+from soc_ft.models.model import DiffusionModel
+from soc_ft.models.scheduler import adapt_scheduler
+from soc_ft.models.weights import load_weights
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +33,17 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     Raises:
         ConfigError: weights are missing or unfit.
     """
-    assert plan.subject is not None
+    assert plan.source is not None
     settings = plan.settings
     samples = settings.samples_per_prompt
-    stores = _stores(plan, plan.subject)
+    stores = _stores(plan, plan.source)
     missing = {key: store.missing(plan.prompts, samples) for key, store in stores.items()}
     to_make = sum(map(len, missing.values()))
     total = len(stores) * len(plan.prompts) * samples
     if to_make < total:
         _log.info("%d of %d pictures were made before: %s", total - to_make, total, settings.store)
     if to_make:
-        _make(plan, plan.subject, stores, missing, device)
+        _make(plan, plan.source, stores, missing, device)
         release_memory()
     return [
         PictureSet(
@@ -59,19 +57,19 @@ Key = tuple[int, str]
 """(index of the block, BASE or FINE_TUNED)."""
 
 
-def _stores(plan: Plan, subject: Subject) -> dict[Key, PictureStore]:
+def _stores(plan: Plan, source: ModelSource) -> dict[Key, PictureStore]:
     """Where the pictures are kept, under everything that decides them."""
-    model = subject.model
+    model = source.model
     base = {
-        "base": fingerprint(_source(model), model.get("variant")),
+        "base": fingerprint(_locate(model), model.get("variant")),
         "frozen_dtype": model.get("frozen_dtype"),
     }
     trained: dict[str, Mapping[str, Any]] = {BASE: {}}
-    if subject.weights is not None:
-        digest = digest_of([subject.weights])
-        trained[FINE_TUNED] = {"trained": digest, "finetune": subject.finetune}
+    if source.weights is not None:
+        digest = digest_of([source.weights])
+        trained[FINE_TUNED] = {"trained": digest, "finetune": source.finetune}
     folder = Path(plan.settings.store)
-    common = {"guidance_scale": subject.guidance_scale, "seed": plan.settings.seed}
+    common = {"guidance_scale": source.guidance_scale, "seed": plan.settings.seed}
     return {
         (number, of): PictureStore(folder, {**common, **base, **weights, **_sampling(block)})
         for number, block in enumerate(plan.blocks)
@@ -79,7 +77,7 @@ def _stores(plan: Plan, subject: Subject) -> dict[Key, PictureStore]:
     }
 
 
-def _source(model: Mapping[str, Any]) -> Source:
+def _locate(model: Mapping[str, Any]) -> Source:
     """Where the base model's files are, downloaded if they were not."""
     where = model["path"], model.get("revision"), model.get("variant")
     source = locate(*where)
@@ -89,23 +87,23 @@ def _source(model: Mapping[str, Any]) -> Source:
     return source
 
 
-def _sampling(block: Block) -> dict[str, Any]:
+def _sampling(block: SamplingSetup) -> dict[str, Any]:
     """What of a block decides the pictures: not its name."""
     return {key: value for key, value in asdict(block).items() if key != "schedule"}
 
 
-def _description(block: Block) -> dict[str, Any]:
+def _description(block: SamplingSetup) -> dict[str, Any]:
     return {"schedule": block.schedule, "eta": block.eta, "num_steps": block.num_steps}
 
 
 def _make(
     plan: Plan,
-    subject: Subject,
+    source: ModelSource,
     stores: Mapping[Key, PictureStore],
     missing: Mapping[Key, list[tuple[int, int]]],
     device: torch.device,
 ) -> None:
-    model = _load(subject).to(device)
+    model = _load(source).to(device)
     own = model.scheduler.config
     settings = plan.settings
     began = time.monotonic()
@@ -117,7 +115,7 @@ def _make(
                 model,
                 model.base if key[1] == BASE else model.finetuned,
                 model.scheduler.control_schedule(block.num_steps, block.eta),
-                subject.guidance_scale,
+                source.guidance_scale,
                 plan.prompts,
                 places,
                 settings.seed,
@@ -130,11 +128,10 @@ def _make(
     _log.info("%d network evaluations in %.0f s", model.counter.forward, time.monotonic() - began)
 
 
-def _load(subject: Subject) -> DiffusionModel:
+def _load(source: ModelSource) -> DiffusionModel:
     """The model with the checkpoint's own noise levels, and the trained weights in it."""
-    weights = None if subject.weights is None else load_weights(subject.weights)
-    finetune = Frozen() if subject.finetune is None else instantiate(subject.finetune)
-    model = instantiate(subject.model, _partial_=True)(finetune=finetune, scheduler={})
+    weights = None if source.weights is None else load_weights(source.weights)
+    model = build_model(source.model, source.finetune, {})
     if weights is not None:
         model.load_trainable_state(weights)
     return model

@@ -14,12 +14,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from soc_ft.config.plan import Measure
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
 from soc_ft.evaluation.pictures import release_memory
-from soc_ft.evaluation.scores import Scores
-from soc_ft.evaluation.statistics import mean_and_error, paired_difference, spread
+from soc_ft.evaluation.plan import Measure
+from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
 from soc_ft.methods.base import chunks
 
 

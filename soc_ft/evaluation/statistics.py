@@ -7,11 +7,14 @@ common difficulty does not pass for evidence.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+BASE, FINE_TUNED = "base model", "fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,32 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.error:.3f}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of one set of pictures.
+
+    Attributes:
+        block: how they were sampled (``schedule``, ``eta``, ``num_steps``); empty if unknown.
+        model: what they are of.
+        pictures: how many there are.
+        estimates: by metric: mean over prompts.
+        differences: by metric: paired difference to the base model's pictures, if there are any.
+    """
+
+    block: Mapping[str, Any]
+    model: str
+    pictures: int
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    differences: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        """How they were sampled, in words; nothing if that is unknown."""
+        if not self.block:
+            return ""
+        return "{schedule}, eta {eta:g}, {num_steps} steps".format(**self.block)
 
 
 def mean_and_error(values: ArrayLike | Sequence[ArrayLike]) -> Estimate:

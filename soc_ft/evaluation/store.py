@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 import soc_ft
-from soc_ft.diffusion.availability import PARTS, WEIGHT_SUFFIXES, Source, variant_of
 from soc_ft.files import replace_file
+from soc_ft.models.availability import PARTS, WEIGHT_SUFFIXES, Source, variant_of
 
 Place = tuple[int, int]
 """(prompt, picture) indices."""

@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from soc_ft.evaluation.scores import BASE, Scores
-from soc_ft.evaluation.statistics import Estimate
+from soc_ft.evaluation.statistics import BASE, Estimate, Scores
 from soc_ft.files import replace_file
 
 DIFFERENCE = "difference"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from soc_ft.core import Schedule, normal, uniform
-from soc_ft.methods.clock import Clock
-from soc_ft.methods.parts import PartScores
+from soc_ft.methods.problem import PartScores
+from soc_ft.profiling import Clock
 from soc_ft.rewards.base import Composite, Reward
 
 

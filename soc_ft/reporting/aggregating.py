@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soc_ft.reporting.reading import Metrics, Run
+from soc_ft.reporting.reading import Metrics, RunResult
 from soc_ft.reporting.settings import Setting
 
 NOT_OF_THE_BASE = ("gain", "control_cost", "objective")
@@ -174,7 +174,7 @@ def _estimates(validations: Sequence[Metrics]) -> dict[str, Interval]:
 
 
 def _base_model(settings: Sequence[Setting], one_of_several: bool) -> BaseModel:
-    by_seed: dict[int | None, Run] = {}
+    by_seed: dict[int | None, RunResult] = {}
     for run in (run for setting in settings for run in setting.runs):
         if run.base:
             by_seed.setdefault(run.seed, run)

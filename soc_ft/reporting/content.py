@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from soc_ft.cluster.status import last_lines
+from soc_ft.files import displayed
 from soc_ft.reporting.aggregating import BaseModel, Summary, paired_differences
 from soc_ft.reporting.document import (
     Block,
@@ -23,7 +23,7 @@ from soc_ft.reporting.document import (
     Picture,
     Text,
 )
-from soc_ft.reporting.reading import Sweep
+from soc_ft.reporting.reading import SweepResult
 from soc_ft.reporting.settings import Setting, shared_choices, shared_overrides
 from soc_ft.reporting.tables import (
     counts,
@@ -34,7 +34,7 @@ from soc_ft.reporting.tables import (
     result_table,
     state_badge,
 )
-from soc_ft.summary import shown
+from soc_ft.sweeps.status import last_lines
 
 RESULTS_FILE = "results.csv"
 NO_RESULT = "No job has been validated after some training yet, so there is no result."
@@ -46,7 +46,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def compose(
-    sweep: Sweep,
+    sweep: SweepResult,
     settings: Sequence[Setting],
     summaries: Sequence[Summary],
     bases: Sequence[BaseModel],
@@ -79,9 +79,9 @@ def compose(
     return Document(sweep.name, blocks)
 
 
-def rerun_command(sweep: Sweep) -> str:
+def rerun_command(sweep: SweepResult) -> str:
     """What submits the jobs again that failed."""
-    return f"python -m soc_ft.report {shlex.quote(shown(sweep.folder))} --rerun-failed"
+    return f"python -m soc_ft.report {shlex.quote(displayed(sweep.folder))} --rerun-failed"
 
 
 def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Block]:
@@ -116,7 +116,7 @@ def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Bl
     return blocks
 
 
-def _failures(sweep: Sweep) -> list[Block]:
+def _failures(sweep: SweepResult) -> list[Block]:
     """Log lines of the jobs that failed, and how to run these again."""
     runs = [run for run in sweep.runs if failed(run)]
     if not runs:
@@ -131,7 +131,7 @@ def _failures(sweep: Sweep) -> list[Block]:
         if reason(run):
             summary.append(f": {reason(run)}")
         if run.job.log is not None and any(lines):
-            summary += ["; last lines of ", Code(shown(run.job.log))]
+            summary += ["; last lines of ", Code(displayed(run.job.log))]
             blocks.append(Listing(lines, summary))
         else:
             blocks.append(Paragraph([*summary, "; there is no log"]))
@@ -144,12 +144,12 @@ def clean(line: str) -> str:
     return _CONTROL.sub("", _ANSI.sub("", last)).rstrip()
 
 
-def _origin(sweep: Sweep) -> list[Block]:
+def _origin(sweep: SweepResult) -> list[Block]:
     blocks: list[Block] = []
     command = sweep.submission.get("command")
     if command:
         blocks += [Paragraph("The command:"), Listing([shlex.join(map(str, command))])]
-    facts: list[Text] = [("Sweep folder: ", Code(shown(sweep.folder)))]
+    facts: list[Text] = [("Sweep folder: ", Code(displayed(sweep.folder)))]
     if "launcher" in sweep.submission:
         facts.append(("Launcher: ", Code(str(sweep.submission["launcher"]))))
     if "submitted" in sweep.submission:
@@ -165,7 +165,7 @@ def _origin(sweep: Sweep) -> list[Block]:
     return [*blocks, Bullets([*facts, *_code(sweep)])]
 
 
-def _code(sweep: Sweep) -> list[Text]:
+def _code(sweep: SweepResult) -> list[Text]:
     """Commits and versions that the runs told their trackers; several if they differ."""
     commits: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}

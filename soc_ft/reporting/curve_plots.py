@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soc_ft.evaluation.plots import new_figure, save_figure, tidy
+from soc_ft.plotting.plots import new_figure, save_figure, tidy
 from soc_ft.reporting.comparison import BASE_LINE, INK, WIDTH, Comparison, Look, add_legend, wrapped
 from soc_ft.reporting.curves import Curve, adjoint_profile, metric_curve
 

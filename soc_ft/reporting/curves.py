@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from soc_ft.evaluation.plots import curve, moving_mean
 from soc_ft.evaluation.statistics import mean_and_error
-from soc_ft.reporting.reading import Run
+from soc_ft.plotting.plots import curve, moving_mean
+from soc_ft.reporting.reading import RunResult
 from soc_ft.reporting.settings import Setting
 
 _ADJOINT_NORM = re.compile(r"(?:train/)?adjoint_norm/(\d+)$")
@@ -64,19 +64,19 @@ def adjoint_profile(setting: Setting) -> Curve:
     return _average([_profile(run) for run in _with_journal(setting)])
 
 
-def _with_journal(setting: Setting) -> list[Run]:
+def _with_journal(setting: Setting) -> list[RunResult]:
     """One run a seed, the last."""
     return list({run.seed: run for run in setting.runs if run.records}.values())
 
 
-def _points(run: Run, name: str, smooth: bool) -> dict[int, float]:
+def _points(run: RunResult, name: str, smooth: bool) -> dict[int, float]:
     steps, values = curve(run.records, name)
     if smooth and len(values):
         values = moving_mean(values)
     return dict(zip(steps.tolist(), values.tolist(), strict=True))
 
 
-def _profile(run: Run) -> dict[int, float]:
+def _profile(run: RunResult) -> dict[int, float]:
     ratios: dict[int, list[float]] = {}
     for record in run.records:
         norms = {

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from soc_ft.records.layout import BASE_PICTURES, LATEST_PICTURES, SAMPLE_FOLDER, SHEET_PROMPTS_FILE
 from soc_ft.reporting.aggregating import BaseModel
 from soc_ft.reporting.document import Picture
-from soc_ft.reporting.reading import Run
+from soc_ft.reporting.reading import RunResult
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
     ]
     prompts = _prompts(shown[0][1])
     shown = [(label, run) for label, run in shown if _prompts(run) == prompts]
-    columns = [_Column(base.label, _pictures(shown[0][1], "base", len(prompts)))]
+    columns = [_Column(base.label, _pictures(shown[0][1], BASE_PICTURES, len(prompts)))]
     steps = {run.last_step for _, run in shown}
     for label, run in shown:
         title = label if len(steps) == 1 else f"{label} step {run.last_step}"
-        columns.append(_Column(title, _pictures(run, "latest", len(prompts))))
+        columns.append(_Column(title, _pictures(run, LATEST_PICTURES, len(prompts))))
     _write(columns, prompts, path)
     absent = [label for label in labels if label not in [name for name, _ in shown]]
     when = f" after {steps.pop()} optimizer steps" if len(steps) == 1 else ""
@@ -68,7 +69,7 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
 def _write(columns: Sequence[_Column], prompts: Sequence[str], path: Path) -> None:
     from PIL import Image
 
-    from soc_ft.evaluation.sheets import picture_grid
+    from soc_ft.plotting.sheets import picture_grid
 
     def load(file: Path) -> Image.Image:
         with Image.open(file) as image:
@@ -82,17 +83,20 @@ def _write(columns: Sequence[_Column], prompts: Sequence[str], path: Path) -> No
     )
 
 
-def _prompts(run: Run) -> tuple[str, ...]:
+def _prompts(run: RunResult) -> tuple[str, ...]:
     """Of a run that kept all its pictures after some training; empty of any other."""
-    samples = run.job.folder / "samples"
+    samples = run.job.folder / SAMPLE_FOLDER
     try:
-        prompts = tuple(json.loads((samples / "prompts.json").read_text()))
+        prompts = tuple(json.loads((samples / SHEET_PROMPTS_FILE).read_text()))
     except (OSError, ValueError):
         return ()
-    files = [*_pictures(run, "base", len(prompts)), *_pictures(run, "latest", len(prompts))]
+    files = [
+        *_pictures(run, BASE_PICTURES, len(prompts)),
+        *_pictures(run, LATEST_PICTURES, len(prompts)),
+    ]
     return prompts if run.last_step > 0 and all(file.is_file() for file in files) else ()
 
 
-def _pictures(run: Run, which: str, count: int) -> tuple[Path, ...]:
-    folder = run.job.folder / "samples" / which
+def _pictures(run: RunResult, which: str, count: int) -> tuple[Path, ...]:
+    folder = run.job.folder / SAMPLE_FOLDER / which
     return tuple(folder / f"{number:02d}.png" for number in range(count))

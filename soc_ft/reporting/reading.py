@@ -11,21 +11,29 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from soc_ft.cluster.record import Submission
-from soc_ft.cluster.status import JobStatus, read_sweep
-from soc_ft.cluster.sweep import code_tags
-from soc_ft.config.identity import config_hash
 from soc_ft.errors import ConfigError
-from soc_ft.runs import sweep_name
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record
-from soc_ft.tracking.json_lines import JsonLines
+from soc_ft.records.identity import config_hash
+from soc_ft.records.job import Submission
+from soc_ft.records.journal import Journal, Record
+from soc_ft.records.json_lines import JsonLines
+from soc_ft.records.layout import (
+    CHOICES_FILE,
+    CONFIG_FILE,
+    JOB_FILE,
+    JOURNAL_FILE,
+    RESULTS_FILE,
+    SWEEP_FILE,
+)
+from soc_ft.records.runs import sweep_name
+from soc_ft.records.sweep import code_tags
+from soc_ft.sweeps.status import JobStatus, read_sweep
 from soc_ft.tracking.outbox import outbox_path
 
 Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """One job of a sweep and what it left so far.
 
     Attributes:
@@ -92,16 +100,16 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResult:
     """The runs of a sweep by number, and what ``sweep.json`` says of its submission."""
 
     folder: Path
     name: str
-    runs: Sequence[Run]
+    runs: Sequence[RunResult]
     submission: Mapping[str, Any]
 
 
-def read(folder: Path) -> Sweep:
+def read(folder: Path) -> SweepResult:
     """Read a sweep, or any folder that holds runs.
 
     Raises:
@@ -111,13 +119,15 @@ def read(folder: Path) -> Sweep:
     if not jobs:
         raise ConfigError(f"{folder}: holds no run and no sweep")
     try:
-        submission = json.loads((folder / "sweep.json").read_text())
+        submission = json.loads((folder / SWEEP_FILE).read_text())
     except (OSError, ValueError):
         submission = {}
-    return Sweep(folder, sweep_name(folder), [_read_run(folder, job) for job in jobs], submission)
+    return SweepResult(
+        folder, sweep_name(folder), [_read_run(folder, job) for job in jobs], submission
+    )
 
 
-def _read_run(sweep: Path, job: JobStatus) -> Run:
+def _read_run(sweep: Path, job: JobStatus) -> RunResult:
     folder, problems = job.folder, []
 
     def attempt(what: str, reading: Any, default: Any) -> Any:
@@ -127,14 +137,14 @@ def _read_run(sweep: Path, job: JobStatus) -> Run:
             problems.append(f"{what} cannot be read ({' '.join(str(error).split())})")
             return default
 
-    snapshot = attempt("job.yaml", lambda: _yaml(folder / "job.yaml"), {})
-    config = attempt("config.yaml", lambda: _yaml(folder / "config.yaml"), {})
-    choices = attempt("choices.yaml", lambda: _yaml(folder / "choices.yaml"), {})
-    records = attempt(JOURNAL_NAME, Journal(folder / JOURNAL_NAME).read, [])
-    validations = attempt("results.json", lambda: _results(folder / "results.json"), {})
+    snapshot = attempt(JOB_FILE, lambda: _yaml(folder / JOB_FILE), {})
+    config = attempt(CONFIG_FILE, lambda: _yaml(folder / CONFIG_FILE), {})
+    choices = attempt(CHOICES_FILE, lambda: _yaml(folder / CHOICES_FILE), {})
+    records = attempt(JOURNAL_FILE, Journal(folder / JOURNAL_FILE).read, [])
+    validations = attempt(RESULTS_FILE, lambda: _results(folder / RESULTS_FILE), {})
     tags = attempt("the tracking record", lambda: _tags(sweep, folder), {})
     choices = choices or snapshot.get("choices", {})
-    return Run(
+    return RunResult(
         job=job,
         choices={group: str(option) for group, option in choices.items() if option is not None},
         config=config or snapshot.get("config", {}),

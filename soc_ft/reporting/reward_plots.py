@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.evaluation.labels import place_labels
-from soc_ft.evaluation.plots import new_figure, save_figure, tidy
+from soc_ft.plotting.labels import place_labels
+from soc_ft.plotting.plots import new_figure, save_figure, tidy
 from soc_ft.reporting.aggregating import BaseModel, Interval, Summary
 from soc_ft.reporting.comparison import (
     BASE_LINE,
@@ -21,7 +21,7 @@ from soc_ft.reporting.comparison import (
     strength,
     wrapped,
 )
-from soc_ft.reporting.reading import Metrics, Run
+from soc_ft.reporting.reading import Metrics, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -212,7 +212,7 @@ def _draw_tradeoff(axes: Axes, comparison: Comparison, paired: bool) -> tuple[_L
     return named, numbered
 
 
-def _place(run: Run, step: int, paired: bool) -> tuple[float, float] | None:
+def _place(run: RunResult, step: int, paired: bool) -> tuple[float, float] | None:
     """(diversity, reward) of a run, or their changes to the base model with the same seed."""
     metrics, base = run.validations[step], run.base
     if not _both(metrics) or (paired and not (base and _both(base))):

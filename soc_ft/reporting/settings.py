@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from soc_ft.config.identity import WITHOUT_EFFECT, config_hash, is_below, leaves
-from soc_ft.reporting.reading import Run
-from soc_ft.runs import distinguishing, told
+from soc_ft.records.identity import WITHOUT_EFFECT, config_hash, is_below, leaves
+from soc_ft.records.runs import distinguishing, identifying
+from soc_ft.reporting.reading import RunResult
 
 UNVARIED = "fine-tuned"
 """Label of the only setting of a comparison."""
@@ -30,7 +30,7 @@ class Setting:
 
     label: str
     overrides: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RunResult, ...]
 
     @cached_property
     def step(self) -> int:
@@ -38,7 +38,7 @@ class Setting:
         return max(run.last_step for run in self.runs)
 
     @cached_property
-    def measured(self) -> dict[int | None, Run]:
+    def measured(self) -> dict[int | None, RunResult]:
         """The runs that were validated at that step, by seed; the last of a seed's."""
         if self.step == 0:
             return {}
@@ -74,9 +74,9 @@ class Setting:
         )
 
 
-def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
+def group_by_setting(runs: Sequence[RunResult]) -> list[Setting]:
     """The settings of a sweep in the order of their first runs."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunResult]] = {}
     for run in runs:
         groups.setdefault(_identity(run), []).append(run)
     own = {id(run): overrides for run, overrides in zip(runs, _differing(runs), strict=True)}
@@ -87,13 +87,13 @@ def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
     return _told_apart(settings)
 
 
-def shared_overrides(runs: Sequence[Run]) -> list[str]:
+def shared_overrides(runs: Sequence[RunResult]) -> list[str]:
     """The overrides that all runs have, in the order of the first."""
     differing = _differing(runs)[0]
     return [each for each in _typed(runs[0]) if each not in differing]
 
 
-def shared_choices(runs: Sequence[Run]) -> dict[str, str]:
+def shared_choices(runs: Sequence[RunResult]) -> dict[str, str]:
     """The options of configuration groups that all runs have."""
     return {
         group: option
@@ -102,7 +102,7 @@ def shared_choices(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def differing_values(runs: Sequence[Run]) -> dict[str, list[str]]:
+def differing_values(runs: Sequence[RunResult]) -> dict[str, list[str]]:
     """For each override that not all runs share, its value in each run, typed or not."""
     typed = [dict(map(_key_and_value, _typed(run))) for run in runs]
     keys = dict.fromkeys(_key_and_value(each)[0] for own in _differing(runs) for each in own)
@@ -112,7 +112,7 @@ def differing_values(runs: Sequence[Run]) -> dict[str, list[str]]:
     }
 
 
-def _differing(runs: Sequence[Run]) -> list[list[str]]:
+def _differing(runs: Sequence[RunResult]) -> list[list[str]]:
     """The overrides of each run that not all others share; the seed is none."""
     if len(runs) == 1:
         return [[]]
@@ -120,8 +120,8 @@ def _differing(runs: Sequence[Run]) -> list[list[str]]:
     return [[each for each in own if not each.startswith("seed=")] for own in differing]
 
 
-def _typed(run: Run) -> list[str]:
-    return [each for each in told(run.job.overrides) if not each.startswith("seed=")]
+def _typed(run: RunResult) -> list[str]:
+    return [each for each in identifying(run.job.overrides) if not each.startswith("seed=")]
 
 
 def _key_and_value(override: str) -> tuple[str, str]:
@@ -129,7 +129,7 @@ def _key_and_value(override: str) -> tuple[str, str]:
     return key, value
 
 
-def _untyped(run: Run, key: str) -> str:
+def _untyped(run: RunResult, key: str) -> str:
     """The value that a run has of a key that was typed for another."""
     key = key.lstrip("+")
     if key in run.choices:
@@ -138,13 +138,13 @@ def _untyped(run: Run, key: str) -> str:
     return "" if value is None else str(value)
 
 
-def _identity(run: Run) -> str:
+def _identity(run: RunResult) -> str:
     """The same for runs that may be averaged: conservative, it never mixes two experiments."""
     config = {key: value for key, value in run.config.items() if key != "seed"}
     return json.dumps([sorted(_typed(run)), _deciding_choices(run), config_hash(config)])
 
 
-def _deciding_choices(run: Run) -> dict[str, str]:
+def _deciding_choices(run: RunResult) -> dict[str, str]:
     return {
         group: option
         for group, option in sorted(run.choices.items())
@@ -179,7 +179,7 @@ def _differences(setting: Setting, alike: Sequence[Setting]) -> str:
     return ", ".join([*shown, *more]) or f"as job {setting.runs[0].job.number}"
 
 
-def _effective(run: Run) -> Mapping[str, Any]:
+def _effective(run: RunResult) -> Mapping[str, Any]:
     config = {
         key: value
         for key, value in leaves(dict(run.config)).items()

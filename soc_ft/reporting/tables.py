@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from soc_ft.cluster.status import State
+from soc_ft.files import displayed
 from soc_ft.reporting.aggregating import (
     NOT_OF_THE_BASE,
     BaseModel,
@@ -16,9 +16,9 @@ from soc_ft.reporting.aggregating import (
     metric_names,
 )
 from soc_ft.reporting.document import Badge, Code, Table, Text, plain
-from soc_ft.reporting.reading import Metrics, Run, Sweep
+from soc_ft.reporting.reading import Metrics, RunResult, SweepResult
 from soc_ft.reporting.settings import Setting, differing_values
-from soc_ft.summary import shown
+from soc_ft.sweeps.status import JobState
 
 _GAP = 2
 
@@ -66,7 +66,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     return Table(["setting", "seeds", *map(_spaced, names)], rows, numbers_from=2)
 
 
-def job_table(sweep: Sweep, settings: Sequence[Setting]) -> Table:
+def job_table(sweep: SweepResult, settings: Sequence[Setting]) -> Table:
     """A row for each job: its state, and why."""
     label = {id(run): setting.label for setting in settings for run in setting.runs}
     rows: list[list[Text]] = [
@@ -77,7 +77,7 @@ def job_table(sweep: Sweep, settings: Sequence[Setting]) -> Table:
             state_badge(run),
             run.job.slurm_id or "",
             reason(run),
-            Code(shown(run.job.folder)),
+            Code(displayed(run.job.folder)),
         ]
         for run in sweep.runs
     ]
@@ -85,28 +85,28 @@ def job_table(sweep: Sweep, settings: Sequence[Setting]) -> Table:
     return _without_empty_columns(Table(header, rows, len(header)))
 
 
-def state_badge(run: Run) -> Badge:
+def state_badge(run: RunResult) -> Badge:
     """State of a job, with the optimizer steps it has done unless it has finished."""
     job = run.job
-    kind = "bad" if failed(run) else "good" if job.state == State.FINISHED else "open"
-    unfinished = job.steps and job.state not in (State.FINISHED, State.QUEUED)
+    kind = "bad" if failed(run) else "good" if job.state == JobState.FINISHED else "open"
+    unfinished = job.steps and job.state not in (JobState.FINISHED, JobState.QUEUED)
     return Badge(f"{job.state} (step {job.step} of {job.steps})" if unfinished else job.state, kind)
 
 
-def failed(run: Run) -> bool:
+def failed(run: RunResult) -> bool:
     """Whether a job came to an end without finishing."""
-    return run.job.state not in (State.FINISHED, State.RUNNING, State.QUEUED)
+    return run.job.state not in (JobState.FINISHED, JobState.RUNNING, JobState.QUEUED)
 
 
-def reason(run: Run) -> str:
+def reason(run: RunResult) -> str:
     """Why a job failed, or what of a run cannot be read; one line, mostly empty."""
     return "; ".join(filter(None, [" ".join(run.job.reason.split()), run.problem]))
 
 
-def counts(runs: Iterable[Run]) -> str:
+def counts(runs: Iterable[RunResult]) -> str:
     """``12 jobs: 10 finished, 1 failed, 1 queued``."""
     states = [run.job.state for run in runs]
-    parts = [f"{states.count(state)} {state}" for state in State if state in states]
+    parts = [f"{states.count(state)} {state}" for state in JobState if state in states]
     return f"{len(states)} job{'' if len(states) == 1 else 's'}: {', '.join(parts)}"
 
 
@@ -125,7 +125,7 @@ def to_terminal(table: Table) -> str:
     )
 
 
-def csv_table(sweep: Sweep) -> str:
+def csv_table(sweep: SweepResult) -> str:
     """A row for each run, in full precision."""
     runs = sweep.runs
     differing = differing_values(runs)
@@ -149,7 +149,7 @@ def csv_table(sweep: Sweep) -> str:
     _add(rows, [_totals(run, "evaluations_") for run in runs])
     _add(
         rows,
-        [{"peak_memory_mib": run.peak_memory, "folder": shown(run.job.folder)} for run in runs],
+        [{"peak_memory_mib": run.peak_memory, "folder": displayed(run.job.folder)} for run in runs],
     )
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -165,7 +165,7 @@ def _add(rows: Sequence[dict[str, object]], more: Sequence[Mapping[str, object]]
         row |= {name: each.get(name) for name in names}
 
 
-def _metrics(run: Run) -> dict[str, object]:
+def _metrics(run: RunResult) -> dict[str, object]:
     """``base/reward``, ``base/reward_error`` and so on, and ``val/...`` after training."""
     base: Metrics = run.base or {}
     tuned: Metrics = run.validations[run.last_step] if run.last_step else {}
@@ -178,7 +178,7 @@ def _metrics(run: Run) -> dict[str, object]:
     return found
 
 
-def _totals(run: Run, prefix: str) -> dict[str, object]:
+def _totals(run: RunResult, prefix: str) -> dict[str, object]:
     sums = run.totals(prefix)
     named: dict[str, object] = {f"{prefix}{name}": value for name, value in sums.items()}
     return named | ({f"{prefix}total": sum(sums.values())} if sums else {})

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from soc_ft.files import replace_file
+from soc_ft.files import displayed, replace_file
+from soc_ft.records.job import JobState
 from soc_ft.reporting.aggregating import BaseModel, Summary, base_models, summarise
+from soc_ft.reporting.comparison import Comparison
 from soc_ft.reporting.content import NO_RESULT, RESULTS_FILE, compose
+from soc_ft.reporting.curve_plots import plot_adjoint_norm, plot_control_cost, plot_training
+from soc_ft.reporting.document import Picture
 from soc_ft.reporting.html import to_html
 from soc_ft.reporting.markdown import to_markdown
-from soc_ft.reporting.reading import Sweep, read
+from soc_ft.reporting.reading import SweepResult, read
+from soc_ft.reporting.reward_plots import plot_reward, plot_tradeoff
 from soc_ft.reporting.settings import Setting, group_by_setting
 from soc_ft.reporting.tables import counts, csv_table, job_table, result_table, to_terminal
-from soc_ft.summary import shown
+from soc_ft.sweeps.status import read_sweep
 
 REPORTS = Path("multirun_reports")
 NOTES_FILE = "notes.md"
+
+PLOTS: tuple[tuple[str, str, Callable[[Comparison, Path], str]], ...] = (
+    ("reward.png", "Reward", plot_reward),
+    ("reward_diversity.png", "Reward against diversity", plot_tradeoff),
+    ("training.png", "Training curves", plot_training),
+    ("control_cost.png", "Control cost", plot_control_cost),
+    ("adjoint_norm.png", "Norm of the adjoint", plot_adjoint_norm),
+)
+"""File, title, and what draws it and returns its caption, or "" without its data."""
 
 
 @dataclass(frozen=True)
 class Report:
     """A sweep and what follows from it."""
 
-    sweep: Sweep
+    sweep: SweepResult
 
     @cached_property
     def settings(self) -> Sequence[Setting]:
@@ -50,9 +64,7 @@ class Report:
         Raises:
             OSError: a file cannot be written.
         """
-        from soc_ft.reporting.comparison import Comparison
         from soc_ft.reporting.pictures import draw_grids
-        from soc_ft.reporting.plots import draw
 
         folder.mkdir(parents=True, exist_ok=True)
         measured = [summary for summary in self.summaries if summary.setting.measured]
@@ -73,6 +85,23 @@ class Report:
         replace_file(folder / "index.html", to_html(document, folder).encode())
 
 
+def report_sweep(sweep: Path, output: Path | None = None) -> None:
+    """Print the state of a sweep, write its report and attach that to the sweep's run in MLflow.
+
+    Raises:
+        ConfigError: there is no run in the folder.
+        OSError: a file cannot be written.
+    """
+    from soc_ft.tracking.sweep_report import link_report
+
+    folder = report_on(sweep, output)
+    jobs = read_sweep(sweep)
+    failed = [
+        job.folder for job in jobs if not job.state.waiting and job.state != JobState.FINISHED
+    ]
+    print(link_report(sweep, folder, failed))
+
+
 def report_on(sweep: Path, output: Path | None = None) -> Path:
     """Print the state of the jobs and the results so far, and write the report.
 
@@ -90,10 +119,25 @@ def report_on(sweep: Path, output: Path | None = None) -> Path:
     print(f"{to_terminal(results) if results else NO_RESULT}\n", flush=True)
     folder = output or _default_folder(report.sweep)
     report.write(folder)
-    print(f"report: {shown(folder / 'README.md')}, {shown(folder / 'index.html')}")
+    print(f"report: {displayed(folder / 'README.md')}, {displayed(folder / 'index.html')}")
     return folder
 
 
-def _default_folder(sweep: Sweep) -> Path:
+def _default_folder(sweep: SweepResult) -> Path:
     """Below the current folder."""
     return REPORTS / sweep.name
+
+
+def draw(comparison: Comparison, folder: Path) -> list[Picture]:
+    """Write the plots as PNG files, which the returned pictures name.
+
+    A plot of an earlier report whose data are gone is removed.
+    """
+    drawn = []
+    for file, title, plot in PLOTS:
+        caption = plot(comparison, folder / file)
+        if caption:
+            drawn.append(Picture(file, title, caption))
+        else:
+            (folder / file).unlink(missing_ok=True)
+    return drawn

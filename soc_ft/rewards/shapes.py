@@ -18,7 +18,7 @@ class ShapesReward:
     Where the prompt leaves them open, a large size and a central position are preferred.
 
     Args:
-        weights: folder written by ``python -m soc_ft.assets.training stage=reward``; the
+        weights: folder written by ``python -m soc_ft.world.training stage=reward``; the
             shipped one by default.
 
     Raises:
@@ -29,8 +29,8 @@ class ShapesReward:
     differentiable = True
 
     def __init__(self, weights: str | None = None) -> None:
-        from soc_ft.assets import REWARD
-        from soc_ft.assets.scorer import ShapesScorer
+        from soc_ft.world import REWARD
+        from soc_ft.world.scorer import ShapesScorer
 
         self._scorer = ShapesScorer.load(Path(weights) if weights else REWARD)
 

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from soc_ft.cluster.sweep import sweep_of
 from soc_ft.errors import RunError
 from soc_ft.files import locked, replace_file
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal, Record, of_a_profile
-from soc_ft.tracking.json_lines import JsonLines, JsonLinesTail
+from soc_ft.records.journal import Journal, Record, of_a_profile
+from soc_ft.records.json_lines import JsonLines, JsonLinesTail
+from soc_ft.records.layout import DELIVERY_FILE, DELIVERY_LOCK, JOURNAL_FILE, TRACKING_FOLDER
+from soc_ft.records.sweep import sweep_of
 from soc_ft.tracking.outbox import (
-    TRACKING_FOLDER,
     Artifact,
     End,
     Operation,
@@ -28,17 +28,14 @@ from soc_ft.tracking.outbox import (
     from_json,
     outbox_path,
 )
-from soc_ft.tracking.parent import find_or_create_parent, settle
 from soc_ft.tracking.store import MAX_POINTS, PARENT_TAG, Point, Store, with_credentials
+from soc_ft.tracking.sweep_run import find_or_create_parent, update_status
 
 _log = logging.getLogger(__name__)
 
-STATE_NAME = "state.json"
-LOCK_NAME = "lock"
-
 
 @dataclass
-class State:
+class DeliveryState:
     """How far delivery got.
 
     ``seq`` and ``time`` name the last delivered record of the journal. If the journal no longer
@@ -57,12 +54,12 @@ class State:
     params: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, run_dir: Path) -> State:
-        path = run_dir / TRACKING_FOLDER / STATE_NAME
+    def load(cls, run_dir: Path) -> DeliveryState:
+        path = run_dir / TRACKING_FOLDER / DELIVERY_FILE
         return cls(**json.loads(path.read_text())) if path.is_file() else cls()
 
     def save(self, run_dir: Path) -> None:
-        path = run_dir / TRACKING_FOLDER / STATE_NAME
+        path = run_dir / TRACKING_FOLDER / DELIVERY_FILE
         replace_file(path, json.dumps(asdict(self), indent=1).encode())
 
 
@@ -93,10 +90,10 @@ class Delivery:
         self._folder = run_dir / TRACKING_FOLDER
         self._uri = uri
         self._outbox = JsonLinesTail(outbox_path(run_dir))
-        self._journal = JsonLinesTail(run_dir / JOURNAL_NAME)
+        self._journal = JsonLinesTail(run_dir / JOURNAL_FILE)
         self._operations: list[Operation] = []
         self._records: list[Record] = []
-        self._state = State()
+        self._state = DeliveryState()
         self._store: Store | None = None
         self._lock: IO[str] | None = None
 
@@ -126,7 +123,7 @@ class Delivery:
 
     def _exclusive(self) -> IO[str]:
         try:
-            return locked(self._folder / LOCK_NAME, wait=False)
+            return locked(self._folder / DELIVERY_LOCK, wait=False)
         except BlockingIOError as error:
             raise RunError("another process is delivering this run") from error
 
@@ -134,11 +131,11 @@ class Delivery:
         """Find the run where it was left, or create it (anew, if the store does not know it)."""
         if self._lock is None:
             self._lock = self._exclusive()
-        self._state = State.load(self.run_dir)
+        self._state = DeliveryState.load(self.run_dir)
         starts = [operation for operation in self._operations if isinstance(operation, Start)]
         target = Store(with_credentials(self._uri or starts[-1].uri))
         if self._state.run_id is not None and target.status(self._state.run_id) is None:
-            self._state = State()
+            self._state = DeliveryState()
         if self._state.run_id is None:
             self._create_run(target, starts[0])
             self._save()
@@ -199,7 +196,7 @@ class Delivery:
             case End():
                 self._deliver_records(target)
                 target.end(self._run_id, operation.status, operation.time)
-                self._settle_sweep(target, operation.time)
+                self._update_sweep(target, operation.time)
 
     def _begin(self, target: Store, start: Start) -> None:
         """Params cannot change in MLflow: tags tell what a resumed run changed."""
@@ -212,14 +209,14 @@ class Delivery:
         }
         target.begin(self._run_id, new, start.tags | changed)
         self._state.params |= start.params
-        self._settle_sweep(target, start.time)
+        self._update_sweep(target, start.time)
 
-    def _settle_sweep(self, target: Store, time: float) -> None:
+    def _update_sweep(self, target: Store, time: float) -> None:
         if self._state.sweep_run_id is None:
             return
         first = next(each for each in self._operations if isinstance(each, Start))
         try:
-            settle(target, self._state.sweep_run_id, self._sweep_folder(first), time)
+            update_status(target, self._state.sweep_run_id, self._sweep_folder(first), time)
         except RunError as error:  # whoever deleted the sweep wants its jobs' runs nevertheless
             _log.warning("%s", error)
 
@@ -254,8 +251,8 @@ class Delivery:
 
 def backlog(run_dir: Path) -> Backlog:
     """What a run folder holds that MLflow does not have yet."""
-    state = State.load(run_dir)
-    records = Journal(run_dir / JOURNAL_NAME).read()
+    state = DeliveryState.load(run_dir)
+    records = Journal(run_dir / JOURNAL_FILE).read()
     delivered = [(record.seq, record.time) for record in records]
     watermark = (state.seq, state.time)
     first = delivered.index(watermark) + 1 if watermark in delivered else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from soc_ft.runs import told
-from soc_ft.tracking.provenance import flatten
+from soc_ft.records.provenance import flatten
+from soc_ft.records.runs import identifying
 
 GROUPS = ("method", "reward", "cfg_mode", "scheduler", "buffer", "finetune", "model")
 """Configuration groups whose chosen option is a param of every run."""
@@ -52,7 +52,7 @@ def run_name(params: Mapping[str, str], overrides: Sequence[str]) -> str:
     """
     first = {"lambda": "lambda", "cfg": "cfg_mode", "seed": "seed"}
     parts = [f"{short}={params[key]}" for short, key in first.items() if key in params]
-    others = [each for each in told(overrides) if _key(each) not in _IN_NAME]
+    others = [each for each in identifying(overrides) if _key(each) not in _IN_NAME]
     return " ".join([*parts, *others, f"({params['name']})"])
 
 

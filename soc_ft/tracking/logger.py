@@ -11,7 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.tracker import Tracker
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class RunLogger(Logger):
     ) -> None:
         super().__init__()
         self.run_dir = run_dir
-        self.journal = Journal(run_dir / JOURNAL_NAME)
+        self.journal = Journal(run_dir / JOURNAL_FILE)
         self._tracker = tracker
         self._flush_timeout = flush_timeout
 

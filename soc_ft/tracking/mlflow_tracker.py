@@ -8,9 +8,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from soc_ft.records.provenance import without_password
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
-from soc_ft.tracking.provenance import without_password
 from soc_ft.tracking.store import RUN_DIR_TAG, default_uri, display_uri, reason
 
 _MIN_PAUSE = 0.5

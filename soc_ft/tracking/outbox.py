@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soc_ft.tracking.json_lines import JsonLines
-
-TRACKING_FOLDER = "tracking"
-OUTBOX_NAME = "outbox.jsonl"
+from soc_ft.records.json_lines import JsonLines
+from soc_ft.records.layout import OUTBOX_FILE, TRACKING_FOLDER
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Outbox:
 
 
 def outbox_path(run_dir: Path) -> Path:
-    return run_dir / TRACKING_FOLDER / OUTBOX_NAME
+    return run_dir / TRACKING_FOLDER / OUTBOX_FILE
 
 
 def to_json(operation: Operation) -> dict[str, Any]:

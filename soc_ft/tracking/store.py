@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from soc_ft.errors import RunError
 from soc_ft.files import locked, publish_file
-from soc_ft.tracking.provenance import without_password
+from soc_ft.records.provenance import without_password
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACT_FOLDER = "mlartifacts"
@@ -58,7 +58,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackedRun:
     """A run as the store knows it."""
 
     run_id: str
@@ -173,10 +173,10 @@ class Store:
         """Id of the experiment that a run belongs to."""
         return str(self._client.get_run(run_id).info.experiment_id)
 
-    def children(self, run_id: str) -> list[Run]:
+    def children(self, run_id: str) -> list[TrackedRun]:
         """The runs below a run, in its experiment, oldest first."""
         experiment_id = self.experiment_of(run_id)
-        found: list[Run] = []
+        found: list[TrackedRun] = []
         token: str | None = None
         while token != "":
             page = self._client.search_runs(
@@ -185,7 +185,7 @@ class Store:
                 order_by=["attributes.start_time"],
                 page_token=token,
             )
-            found += [Run(run.info.run_id, run.info.status, run.data.params) for run in page]
+            found += [TrackedRun(run.info.run_id, run.info.status, run.data.params) for run in page]
             token = page.token or ""
         return found
 

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from soc_ft.config.identity import WITHOUT_EFFECT, is_below
+from soc_ft.records.identity import WITHOUT_EFFECT, is_below
 from soc_ft.tracking.headline import HEADLINE
-from soc_ft.tracking.store import PARENT_TAG, Run
+from soc_ft.tracking.store import PARENT_TAG, TrackedRun
 
 VIEW_TAG = "mlflow.sharedViewState."
 METRICS = ("reward", "gain", "control_cost", "diversity", "accuracy")
@@ -25,7 +25,7 @@ _MEASURED = "^val/((?!_error).)*$"
 _PAGE = "workflowType=machine_learning"  # the half of MLflow's page that is about training
 
 
-def sweep_view(parent: str, jobs: Sequence[Run]) -> tuple[str, str]:
+def sweep_view(parent: str, jobs: Sequence[TrackedRun]) -> tuple[str, str]:
     """Tag of the experiment, key and value, that says how the page shows the jobs of a sweep."""
     varied = varied_params([job.params for job in jobs])
     state = {
@@ -59,7 +59,7 @@ def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
     return found[:MAX_VARIED]
 
 
-def links(experiment_id: str, parent: str, jobs: Sequence[Run], report: str) -> str:
+def links(experiment_id: str, parent: str, jobs: Sequence[TrackedRun], report: str) -> str:
     """Markdown for the page of a sweep: its report, its jobs as a table and as curves, compared.
 
     Args:

@@ -7,9 +7,9 @@ from hydra import compose, initialize_config_dir
 
 from soc_ft.config import parse
 from soc_ft.config.checks import component_class
-from soc_ft.config.options import chosen
+from soc_ft.config.groups import chosen
 from soc_ft.config.schema import Component
-from soc_ft.paths import conf_dir
+from soc_ft.files import conf_dir
 from tests.conftest import composed
 
 GROUPS = (

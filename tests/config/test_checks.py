@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.config import check, check_resume
+from soc_ft.config import check
 from soc_ft.errors import ConfigError
+from soc_ft.records.identity import check_resume
 from tests.conftest import TINY, composed
 
 

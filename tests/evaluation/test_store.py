@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soc_ft.diffusion.availability import Source
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
+from soc_ft.models.availability import Source
 
 PROMPTS = ["a cat", "a dog"]
 PICTURE = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)

@@ -8,8 +8,7 @@ import math
 
 import pytest
 
-from soc_ft.evaluation.scores import BASE, FINE_TUNED, Scores
-from soc_ft.evaluation.statistics import Estimate
+from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Estimate, Scores
 from soc_ft.evaluation.tables import (
     csv_table,
     flat_metrics,

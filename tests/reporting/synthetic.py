@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
-from soc_ft.cluster.record import Job, State, Submission, write_state
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.job import Job, JobState, Submission, write_state
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 
 Validations = Mapping[int, Mapping[str, float]]
 
@@ -55,7 +56,7 @@ def write_run(
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
     if choices:
         OmegaConf.save(OmegaConf.create(dict(choices)), folder / "choices.yaml")
-    journal = Journal(folder / JOURNAL_NAME)
+    journal = Journal(folder / JOURNAL_FILE)
     for step in range(train_steps + 1):
         if step:
             journal.append(step, _training(step))
@@ -83,7 +84,7 @@ def _training(step: int) -> dict[str, float]:
 def make_job(
     sweep: Path,
     number: int,
-    state: State,
+    state: JobState,
     overrides: Sequence[str] = (),
     reason: str = "",
     log: str | None = None,
@@ -98,7 +99,7 @@ def make_job(
         (folder / "log.txt").write_text(log)
         Submission("local", "log.txt", "code-1").append(folder)
     if "validations" in run:
-        write_run(folder, overrides, finished=state == State.FINISHED, **run)
+        write_run(folder, overrides, finished=state == JobState.FINISHED, **run)
     return folder
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from soc_ft.records.journal import Journal
 from soc_ft.reporting.curves import adjoint_profile, metric_curve
 from soc_ft.reporting.reading import read
 from soc_ft.reporting.settings import Setting, group_by_setting
-from soc_ft.tracking.journal import Journal
 from tests.reporting.synthetic import configuration, metrics, write_run
 
 

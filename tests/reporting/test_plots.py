@@ -11,9 +11,9 @@ from PIL import Image
 
 from soc_ft.reporting.aggregating import base_models, summarise
 from soc_ft.reporting.comparison import Comparison
-from soc_ft.reporting.plots import PLOTS, draw
 from soc_ft.reporting.reading import read
 from soc_ft.reporting.settings import group_by_setting
+from soc_ft.reporting.writing import PLOTS, draw
 from tests.reporting.synthetic import configuration, metrics, write_run
 
 ALL = [file for file, _, _ in PLOTS]

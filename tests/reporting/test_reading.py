@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.cluster.record import State
 from soc_ft.errors import ConfigError
+from soc_ft.records.job import JobState
 from soc_ft.reporting.reading import read
 from tests.reporting.synthetic import configuration, make_job, make_sweep, metrics, write_run
 
@@ -36,7 +36,7 @@ def test_a_queued_job_tells_its_configuration(tmp_path: Path) -> None:
     """Breaks if a job that has not started stops the report, or has no seed in it."""
     sweep = make_sweep(tmp_path / "s")
     choices = {"cfg_mode": "none"}
-    make_job(sweep, 0, State.QUEUED, ["seed=7"], config=configuration(seed=7), choices=choices)
+    make_job(sweep, 0, JobState.QUEUED, ["seed=7"], config=configuration(seed=7), choices=choices)
     (run,) = read(sweep).runs
     assert run.seed == 7
     assert run.choices == choices
@@ -71,7 +71,7 @@ def test_tags_are_those_of_the_last_start(tmp_path: Path) -> None:
 def test_an_untracked_job_has_the_commit_of_the_code_it_was_given(tmp_path: Path) -> None:
     """Breaks if a sweep with tracking=none does not say which code it ran."""
     sweep = make_sweep(tmp_path / "s")
-    make_job(sweep, 0, State.FINISHED, log="done\n", validations=None)
+    make_job(sweep, 0, JobState.FINISHED, log="done\n", validations=None)
     (sweep / "code-1").mkdir()
     (sweep / "code-1/tags.json").write_text('{"git.dirty": "false"}')
     assert read(sweep).runs[0].tags == {"git.dirty": "false"}

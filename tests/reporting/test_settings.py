@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from soc_ft.reporting.reading import Run, read
+from soc_ft.reporting.reading import RunResult, read
 from soc_ft.reporting.settings import (
     differing_values,
     group_by_setting,
@@ -14,7 +14,7 @@ from soc_ft.reporting.settings import (
 from tests.reporting.synthetic import configuration, metrics, write_run
 
 
-def runs_in(folder: Path) -> list[Run]:
+def runs_in(folder: Path) -> list[RunResult]:
     return list(read(folder).runs)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from soc_ft.cluster.record import State
+from soc_ft.records.job import JobState
 from soc_ft.reporting.aggregating import base_models, summarise
 from soc_ft.reporting.document import plain
 from soc_ft.reporting.reading import read
@@ -21,11 +21,11 @@ def sweep_in_every_state(folder: Path) -> Path:
     half = {0: metrics(1.0), 2: metrics(1.5, 0.5)}
     done = {0: metrics(1.0), 4: metrics(2.0, 1.0)}
     jobs = [
-        (State.FINISHED, 1, 0, "", {"validations": done}),
-        (State.FINISHED, 1, 1, "", {"validations": done}),
-        (State.FAILED, 10, 0, "RunError: a | b", {"validations": half, "train_steps": 3}),
-        (State.RUNNING, 10, 1, "", {"validations": half, "train_steps": 2}),
-        (State.QUEUED, 10, 2, "", {}),
+        (JobState.FINISHED, 1, 0, "", {"validations": done}),
+        (JobState.FINISHED, 1, 1, "", {"validations": done}),
+        (JobState.FAILED, 10, 0, "RunError: a | b", {"validations": half, "train_steps": 3}),
+        (JobState.RUNNING, 10, 1, "", {"validations": half, "train_steps": 2}),
+        (JobState.QUEUED, 10, 2, "", {}),
     ]
     for number, (state, strength, seed, reason, run) in enumerate(jobs):
         overrides = [f"lambda={strength}", f"seed={seed}"]

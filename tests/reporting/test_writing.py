@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.cluster.record import State
+from soc_ft.records.job import JobState
 from soc_ft.reporting import report_on
 from tests.reporting.synthetic import (
     configuration,
@@ -34,16 +34,16 @@ FILES = {
 def make_mixed_sweep(folder: Path) -> Path:
     """A job that finished, one that failed in its middle, one killed at once, and one queued."""
     sweep = make_sweep(folder)
-    jobs: list[tuple[State, str, str | None, dict]] = [
-        (State.FINISHED, "", "done\n", {"validations": None}),
+    jobs: list[tuple[JobState, str, str | None, dict]] = [
+        (JobState.FINISHED, "", "done\n", {"validations": None}),
         (
-            State.FAILED,
+            JobState.FAILED,
             "RunError: <b> | 3 & 4",
             "Fine-tuning: 1%\rFine-tuning: 75%\x1b[A\nRunError: <b> | `3`\n",
             {"validations": {0: metrics(1.0), 2: metrics(1.5)}, "train_steps": 3},
         ),
-        (State.OUT_OF_MEMORY, "killed", None, {}),
-        (State.QUEUED, "", None, {}),
+        (JobState.OUT_OF_MEMORY, "killed", None, {}),
+        (JobState.QUEUED, "", None, {}),
     ]
     for number, (state, reason, log, run) in enumerate(jobs):
         overrides = ["experiment=x", f"lambda={10**number}", "seed=0", "prompts='[a|b]'"]
@@ -110,8 +110,10 @@ def test_the_origin_is_told(tmp_path: Path) -> None:
 def test_nothing_finished_gives_the_states_alone(tmp_path: Path) -> None:
     """Breaks if a sweep that has just been submitted has an error, an empty table or a plot."""
     sweep = make_sweep(tmp_path / "s")
-    make_job(sweep, 0, State.QUEUED, ["lambda=1"])
-    make_job(sweep, 1, State.RUNNING, ["lambda=10"], validations={0: metrics(1.0)}, train_steps=1)
+    make_job(sweep, 0, JobState.QUEUED, ["lambda=1"])
+    make_job(
+        sweep, 1, JobState.RUNNING, ["lambda=10"], validations={0: metrics(1.0)}, train_steps=1
+    )
     folder = report_on(sweep, tmp_path / "out")
     assert {path.name for path in folder.iterdir()} == {"README.md", "index.html", "results.csv"}
     readme = (folder / "README.md").read_text()

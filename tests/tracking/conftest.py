@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.outbox import Outbox, Start
 from tests.tracking.sweeps import make_sweep
 
@@ -80,7 +81,7 @@ def start_run(run_dir: Path, uri: str) -> Callable[..., Journal]:
             "tags": {"hostname": "here"},
         }
         Outbox(run_dir).put(Start(**(fields | changes)))  # type: ignore[arg-type]
-        return Journal(run_dir / JOURNAL_NAME)
+        return Journal(run_dir / JOURNAL_FILE)
 
     return start
 
@@ -104,7 +105,7 @@ def recorded(run_dir: Path) -> Callable[[], Points]:
     def points() -> Points:
         return Counter(
             (name, record.step, value, round(record.time * 1000))
-            for record in Journal(run_dir / JOURNAL_NAME).read()
+            for record in Journal(run_dir / JOURNAL_FILE).read()
             for name, value in record.metrics.items()
         )
 

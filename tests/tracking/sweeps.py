@@ -9,9 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.delivery import Delivery
 from soc_ft.tracking.headline import run_name, run_params
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
 from soc_ft.tracking.outbox import End, Outbox, Start
 from soc_ft.tracking.store import PARENT_TAG
 from tests.conftest import TINY, composed
@@ -60,7 +61,7 @@ def put_lambda_sweep(sweep: Path, uri: str) -> None:
         varied = [f"lambda={strength}", f"seed={seed}", f"run_dir={sweep / str(number)}"]
         config: Any = OmegaConf.to_container(composed(*TINY, "name=mine", *varied), resolve=True)
         params = run_params(CHOICES, config)
-        journal = Journal(sweep / str(number) / JOURNAL_NAME)
+        journal = Journal(sweep / str(number) / JOURNAL_FILE)
         for step in range(3):
             reward = 0.01 * seed + step * strength / 500
             journal.append(step, {"val/reward": reward, "val/gain": reward, "train/loss": 1.0})

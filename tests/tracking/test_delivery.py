@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from soc_ft.errors import RunError
+from soc_ft.records.journal import Journal
 from soc_ft.tracking import store as store_module
 from soc_ft.tracking.__main__ import main
 from soc_ft.tracking.delivery import Delivery, backlog
-from soc_ft.tracking.journal import Journal
 from soc_ft.tracking.outbox import End, Outbox
 
 Start_ = Callable[..., Journal]

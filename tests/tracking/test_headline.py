@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from soc_ft.records.journal import Journal
 from soc_ft.tracking.delivery import Delivery
 from soc_ft.tracking.headline import headline_params, run_name, run_params
-from soc_ft.tracking.journal import Journal
 from tests.conftest import TINY, composed
 
 CHOICES = {
@@ -98,7 +98,7 @@ def test_mlflow_takes_a_group_beside_its_keys(
 def test_nothing_heavy_is_imported() -> None:
     """Breaks if naming a run costs the seconds that importing torch or MLflow takes."""
     script = (
-        "import sys, soc_ft.tracking.headline, soc_ft.config.identity;"
+        "import sys, soc_ft.tracking.headline, soc_ft.records.identity;"
         "assert not {'mlflow', 'torch', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from soc_ft.files import replace_file
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 
 STEPS = 400
@@ -26,7 +27,7 @@ LEAD = 40
 def train(run_dir: Path, uri: str) -> None:
     """Record every step, and go on from the last checkpoint when started again."""
     checkpoint = run_dir / "checkpoint.json"
-    journal = Journal(run_dir / JOURNAL_NAME)
+    journal = Journal(run_dir / JOURNAL_FILE)
     tracker = MLflowTracker(uri=uri, interval=0.02)
     first, position = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, 0)
     tracker.start(run_dir, {"lambda": "10"}, {}, resumed=checkpoint.exists())

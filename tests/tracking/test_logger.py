@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from soc_ft.tracking.journal import Journal
+from soc_ft.records.journal import Journal
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 

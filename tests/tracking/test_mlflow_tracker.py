@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from soc_ft.runs import folder_of_mlflow_run
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
+from soc_ft.records.runs import folder_of_mlflow_run
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 
 DEAD = "http://me:secret@127.0.0.1:9"  # the discard port: refuses at once
@@ -65,7 +66,7 @@ def test_records_arrive_while_the_run_goes_on(
 ) -> None:
     """Breaks if delivery waits for the end of the run, or the flush returns before it is done."""
     tracker = make_tracker()
-    journal = Journal(run_dir / JOURNAL_NAME)
+    journal = Journal(run_dir / JOURNAL_FILE)
     tracker.start(run_dir, PARAMS, {})
     record(journal, range(1, 11))
     tracker.notify()
@@ -98,7 +99,7 @@ def test_a_dead_server_is_one_warning_and_no_delay(
 ) -> None:
     """Breaks if a dead server slows an append, fills the log, or leaks the password."""
     tracker = make_tracker(DEAD)
-    journal = Journal(run_dir / JOURNAL_NAME)
+    journal = Journal(run_dir / JOURNAL_FILE)
     with caplog.at_level(logging.INFO):
         tracker.start(run_dir, {"tracking.uri": DEAD}, {"overrides": f"tracking.uri={DEAD}"})
         slowest = 0.0
@@ -128,7 +129,7 @@ def test_the_next_process_delivers_what_the_last_one_could_not(
     delivered: Any,
 ) -> None:
     """Breaks if what was recorded while the store was away is not delivered by a resume."""
-    journal = Journal(run_dir / JOURNAL_NAME)
+    journal = Journal(run_dir / JOURNAL_FILE)
     dead = make_tracker(DEAD)
     dead.start(run_dir, PARAMS, {})
     record(journal, range(1, 6))
@@ -153,7 +154,7 @@ def test_starting_over_with_other_params_is_another_run(
     def run(params: dict[str, str]) -> str:
         tracker = make_tracker()
         tracker.start(run_dir, params, {})
-        journal = Journal(run_dir / JOURNAL_NAME)
+        journal = Journal(run_dir / JOURNAL_FILE)
         journal.rewind(0)
         record(journal, range(1, 6))
         tracker.flush(30)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from soc_ft.tracking.sweep import link_report
+from soc_ft.tracking.sweep_report import link_report
 from tests.tracking.sweeps import parent_of, put_lambda_sweep, runs_of
 
 pytestmark = [

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from soc_ft.tracking.journal import JOURNAL_NAME, Journal
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 
 pytestmark = pytest.mark.services
@@ -20,7 +21,7 @@ Record_ = Callable[[Journal, range], None]
 
 @pytest.fixture
 def journal(run_dir: Path) -> Journal:
-    return Journal(run_dir / JOURNAL_NAME)
+    return Journal(run_dir / JOURNAL_FILE)
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import open_clip
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from soc_ft.rewards.networks.heads import linear_head
 from soc_ft.rewards.networks.loading import ScoringNetwork
 from soc_ft.rewards.networks.pixels import at_least_float32, crop_centre, normalise
 
@@ -103,6 +104,17 @@ class AestheticHead(nn.Module):
         """(B, 768) -> (B, 1)."""
         score: Tensor = self.layers(embedding)
         return score
+
+
+def linear_head(width: int = 768) -> nn.Sequential:
+    """Five linear layers without activations, from an embedding to a score.
+
+    The layers are numbered as in the published weights, where dropout, which does nothing outside
+    training, has numbers of its own.
+    """
+    sizes = (width, 1024, 128, 64, 16, 1)
+    layers = zip(("0", "2", "4", "6", "7"), pairwise(sizes), strict=True)
+    return nn.Sequential(OrderedDict((name, nn.Linear(i, o)) for name, (i, o) in layers))
 
 
 def vit_l_14(vision_layers: int = 24, text_layers: int = 12) -> Embedder:

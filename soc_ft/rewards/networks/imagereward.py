@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from soc_ft.errors import ConfigError
-from soc_ft.rewards.networks.heads import linear_head
+from soc_ft.rewards.networks.clip import linear_head
 from soc_ft.rewards.networks.loading import ScoringNetwork
 from soc_ft.rewards.networks.pixels import at_least_float32, crop_centre, normalise
 

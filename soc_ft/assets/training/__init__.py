@@ -1,1 +1,0 @@
-"""Training of the embedded model from scratch: ``python -m soc_ft.assets.training``."""

@@ -1,0 +1,241 @@
+"""The configuration of ``python -m soc_ft.evaluate``: keys, types, ranges, and what they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from soc_ft.config.checks import check_arguments, component_class, resolved, validated
+from soc_ft.config.groups import chosen, options, unknown_option
+from soc_ft.config.schema import Component, Prompts, Scheduler
+from soc_ft.data.prompts import load_prompts
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.folders import read_folder
+from soc_ft.evaluation.plan import Choice, Measure, ModelSource, Plan, SamplingSetup, Settings
+from soc_ft.records.runs import (
+    find_weights,
+    open_run,
+    run_of_checkpoint,
+)
+
+NOISE_LEVELS = ("beta_start", "beta_end", "beta_schedule", "timestep_spacing")
+"""Keys of conf/scheduler that say what a network's timesteps mean, and which of them are used."""
+
+OF_SAMPLING = ("model_path", "prompts", "scheduler", "eta", "num_steps", "guidance_scale")
+"""Keys that say how pictures are made."""
+
+
+def check_evaluation(config: DictConfig) -> Plan:
+    """Validate a composed configuration; torch is not imported.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed.
+    """
+    settings = validated(Settings, resolved(config))
+    _check_source(settings)
+    tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
+    if settings.images is not None:
+        measures = _measures(settings, None)
+        sets = read_folder(Path(settings.images))
+        _check_sizes(measures, min(len(group) for each in sets for group in each.paths))
+        return Plan(settings, None, [], [], sets, measures, tracking)
+    run_dir, run_config = _run(settings, tracking)
+    if run_config is not None and settings.tracking is None:
+        tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
+    measures = _measures(settings, run_config)
+    _check_sizes(measures, settings.samples_per_prompt)
+    prompts = _prompts(settings, run_config)
+    blocks = _blocks(settings, run_config)
+    source = _source(settings, run_dir, run_config)
+    return Plan(settings, source, prompts, blocks, [], measures, tracking)
+
+
+def _check_source(settings: Settings) -> None:
+    """One thing is to be evaluated, and nothing is set that has no effect on it."""
+    named = [key for key in ("run", "model", "images") if getattr(settings, key) is not None]
+    if len(named) > 1 or not (named or settings.checkpoint):
+        raise ConfigError(
+            f"{' and '.join(named) or 'run, model, images'}: give one of run= (a run folder or "
+            "MLflow id), checkpoint= (a file in a run folder), model= (a base model) and images= "
+            "(a folder of pictures)"
+        )
+    idle = {"model": ("checkpoint",), "images": ("checkpoint", *OF_SAMPLING)}
+    for kind in named:
+        for key in idle.get(kind, ()):
+            if getattr(settings, key):
+                raise ConfigError(f"{key}={getattr(settings, key)}: means nothing with {kind}=")
+
+
+def _run(
+    settings: Settings, tracking: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """Folder and configuration of the run, if a run is evaluated."""
+    run = settings.run
+    if run is None:
+        if settings.checkpoint is None:
+            return None, None
+        folder, config = run_of_checkpoint(Path(settings.checkpoint))
+        return folder, resolved(config)
+    if _looks_like_mlflow_id(run):
+        from soc_ft.tracking.store import default_uri
+
+        uri = tracking.get("uri") or default_uri(Path(tracking.get("path", "runs")))
+        run = _folder_of_mlflow_run(run, uri)
+    folder, config = open_run(run)
+    return folder, resolved(config)
+
+
+def _source(
+    settings: Settings, run_dir: Path | None, run_config: Mapping[str, Any] | None
+) -> ModelSource:
+    from soc_ft.models.availability import check_available
+
+    weights = finetune = None
+    if run_dir is not None and run_config is not None:
+        model, finetune = dict(run_config["model"]), run_config["finetune"]
+        weights = find_weights(run_dir, settings.checkpoint or "last")
+    else:
+        model = chosen("model", "model", settings.model or "")
+    if settings.model_path is not None:
+        model["path"] = settings.model_path
+    component_class(Component.model_validate(model), "model")
+    check_available(model.get("path"), model.get("revision"), model.get("variant"))
+    scale = settings.guidance_scale
+    return ModelSource(
+        model, finetune, weights, run_dir, model["guidance_scale"] if scale is None else scale
+    )
+
+
+def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[str]:
+    given, column = settings.prompts, settings.column
+    if isinstance(given, list):
+        if not given:
+            raise ConfigError("prompts=[]: give at least one prompt")
+        return given[: settings.num_prompts]
+    if given is None:
+        if run_config is None:
+            raise ConfigError(
+                "prompts: a base model has none of its own; give a list, a file, or an option of "
+                f"conf/prompts ({', '.join(options('prompts'))})"
+            )
+        given, column = run_config["prompts"]["validation"], run_config["prompts"]["column"]
+    elif given in options("prompts"):
+        option = validated(Prompts, chosen("prompts", "prompts", given), ("prompts",))
+        given, column = option.validation, option.column
+    return load_prompts(given, column, limit=settings.num_prompts)
+
+
+def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[SamplingSetup]:
+    """Every schedule with every eta."""
+    found: dict[str, Scheduler] = {}
+    own = None
+    if run_config is not None:
+        own = validated(Scheduler, run_config["scheduler"], ("scheduler",))
+        if not settings.scheduler:
+            found[_name_of(own)] = own
+    for name in settings.scheduler or ([] if own else ["memoryless"]):
+        option = validated(Scheduler, chosen("scheduler", "scheduler", name), ("scheduler",))
+        found[name] = option
+    return [
+        SamplingSetup(
+            schedule=name,
+            noise_levels=option.model_dump(include=set(NOISE_LEVELS)),
+            num_steps=settings.num_steps or (own or option).num_steps,
+            eta=eta,
+        )
+        for name, option in found.items()
+        for eta in dict.fromkeys(settings.eta or [(own or option).eta])
+    ]
+
+
+def _name_of(scheduler: Scheduler) -> str:
+    """The option with the same noise levels, if there is one."""
+    levels = scheduler.model_dump(include=set(NOISE_LEVELS))
+    for name in options("scheduler"):
+        option = chosen("scheduler", "scheduler", name)
+        if levels == {key: option[key] for key in NOISE_LEVELS}:
+            return name
+    return "the run's"
+
+
+def _measures(settings: Settings, run_config: Mapping[str, Any] | None) -> dict[str, Measure]:
+    known = sorted([*options("metric"), *options("reward")])
+    if settings.metrics:
+        components = dict(_chosen_metric(value, known) for value in settings.metrics)
+    elif run_config is not None:
+        components = _metrics_of_run(run_config)
+    else:
+        raise ConfigError(f"metrics: choose at least one ({', '.join(known)})")
+    measures = {}
+    for label, component in components.items():
+        typed = validated(Component, component, ("metrics", label))
+        found = component_class(typed, f"metrics.{label}")
+        check_arguments(component, f"metrics.{label}")
+        measures[label] = Measure(component, getattr(found, "embeds", False))
+    return measures
+
+
+def _chosen_metric(value: Choice, known: list[str]) -> tuple[str, dict[str, Any]]:
+    """Label and component of an entry of ``metrics``."""
+    name = value if isinstance(value, str) else value.get("option")
+    if name is None:
+        component = chosen("metrics", "reward", value)
+        return str(component["_target_"]).rpartition(".")[2], component
+    if name not in known:
+        raise unknown_option("metrics", name, known)
+    group = "metric" if name in options("metric") else "reward"
+    return name, chosen("metrics", group, value)
+
+
+def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    validation = run_config["validation"]
+    reward = component_class(Component.model_validate(run_config["reward"]), "reward")
+    components = {reward.name: run_config["reward"]} | validation["metrics"]
+    if validation["embedding"] is not None:
+        components["diversity"] = validation["embedding"]
+    return components
+
+
+def _check_sizes(measures: Mapping[str, Measure], pictures: int) -> None:
+    """Diversity needs two pictures of each prompt."""
+    for label, measure in measures.items():
+        if measure.embeds and pictures < 2:
+            raise ConfigError(
+                f"metrics: {label} compares the pictures of a prompt, of which there must be at "
+                f"least 2 (samples_per_prompt), not {pictures}"
+            )
+
+
+def _looks_like_mlflow_id(run: str) -> bool:
+    """Whether it may be the id of an MLflow run, and is no folder."""
+    return re.fullmatch(r"[0-9a-f]{32}", run) is not None and not Path(run).is_dir()
+
+
+def _folder_of_mlflow_run(run_id: str, uri: str) -> str:
+    """The run folder of an MLflow run. Imports MLflow, which takes seconds.
+
+    Args:
+        run_id: 32 hexadecimal digits.
+        uri: of the tracking store.
+
+    Raises:
+        ConfigError: the store does not know the run or cannot be asked, or the run has no folder.
+    """
+    from soc_ft.tracking.store import Store, display_uri, reason, sqlite_path
+
+    where = f"run={run_id}: MLflow at {display_uri(uri)}"
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise ConfigError(f"{where} does not exist; set tracking.uri or give the run folder")
+    try:
+        store = Store(uri)
+        folder = store.run_dir(run_id) if store.status(run_id) else None
+    except Exception as error:  # of MLflow, its database driver or its HTTP client
+        raise ConfigError(f"{where} cannot be asked ({reason(error)})") from error
+    if folder is None:
+        raise ConfigError(f"{where} has no such run with a run folder; give the folder itself")
+    return folder

@@ -1,0 +1,111 @@
+"""What an evaluation is: its settings as typed, and the plan that they are turned into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from soc_ft.config.schema import Count, CountOrZero, NonNegative, Section
+from soc_ft.evaluation.folders import PictureSet
+
+Choice = str | dict[str, Any]
+
+
+def _listed(value: Any) -> Any:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+class Settings(Section):
+    """Keys of conf/commands/evaluate.yaml."""
+
+    run: str | None
+    model: Choice | None
+    images: str | None
+    checkpoint: str | None
+    model_path: str | None
+    prompts: str | list[str] | None
+    column: str | None
+    num_prompts: Count | None
+    samples_per_prompt: Count
+    scheduler: Annotated[list[str], BeforeValidator(_listed)]
+    eta: Annotated[list[NonNegative], BeforeValidator(_listed)]
+    num_steps: Annotated[int, Field(ge=2, strict=True)] | None
+    guidance_scale: NonNegative | None
+    seed: CountOrZero
+    metrics: Annotated[list[Choice], BeforeValidator(_listed)]
+    batch_size: Count
+    metric_batch: Count
+    device: str | None
+    threads: Count | None
+    sheet_prompts: CountOrZero
+    save_images: bool
+    output: str
+    store: str
+    tracking: Choice | None
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What makes the pictures.
+
+    Attributes:
+        model: settings of conf/model.
+        finetune: settings of conf/finetune, or None for a base model alone.
+        weights: the checkpoint, or None for a base model alone.
+        run_dir: folder of the run, or None for a base model alone.
+        guidance_scale: of all pictures.
+    """
+
+    model: dict[str, Any]
+    finetune: dict[str, Any] | None
+    weights: Path | None
+    run_dir: Path | None
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
+class SamplingSetup:
+    """One way to sample: a part of the table.
+
+    Attributes:
+        schedule: its name.
+        noise_levels: of conf/scheduler; None keeps the checkpoint's.
+        num_steps: K.
+        eta: noise level, 0 is deterministic.
+    """
+
+    schedule: str
+    noise_levels: dict[str, Any]
+    num_steps: int
+    eta: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the table.
+
+    Attributes:
+        component: what is built to measure it.
+        embeds: it gives vectors, whose spread within a prompt is measured, instead of scores.
+    """
+
+    component: dict[str, Any]
+    embeds: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked evaluation: ``source``, ``prompts`` and ``blocks``, or else ``sets`` of files."""
+
+    settings: Settings
+    source: ModelSource | None
+    prompts: list[str]
+    blocks: list[SamplingSetup]
+    sets: list[PictureSet]
+    measures: dict[str, Measure]
+    tracking: dict[str, Any]

@@ -1,0 +1,124 @@
+"""An evaluation from its plan to its table, files and MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from soc_ft.errors import ConfigError, RunError
+from soc_ft.evaluation.folders import PictureSet, write_folder
+from soc_ft.evaluation.pictures import picture_sets
+from soc_ft.evaluation.plan import Plan
+from soc_ft.evaluation.scoring import score
+from soc_ft.evaluation.statistics import Scores
+from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
+from soc_ft.plotting.sheets import picture_grid
+from soc_ft.records.layout import CONFIG_FILE
+from soc_ft.records.provenance import flatten, provenance
+from soc_ft.tracking.delivery import DeliveryState
+from soc_ft.tracking.logger import RunLogger
+
+PICTURES = "images"
+
+
+def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
+    """Make the pictures, score them, print the table and write the files.
+
+    Args:
+        plan: the checked configuration.
+        config: the configuration as composed, for the record.
+
+    Raises:
+        ConfigError: weights are missing or unfit.
+        RunError: interrupted; what was made is kept.
+    """
+    settings = plan.settings
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = _device(settings.device)
+    output = Path(settings.output)
+    keep = settings.save_images and not plan.sets
+    try:
+        sets = plan.sets or picture_sets(plan, device)
+        if keep:
+            write_folder(output / PICTURES, sets)
+        results = score(sets, plan.measures, settings.metric_batch, device)
+    except KeyboardInterrupt:
+        raise RunError(
+            "interrupted; the pictures made so far are kept, and the same command goes on"
+        ) from None
+    files = write_tables(results, output)
+    sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
+    files += [sheet] if sheet else []
+    print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, keep)}")
+    _record(plan, config, results, output, files)
+    return results
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name; a GPU if there is one and none is named."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device={name}: cannot be used ({reason})") from None
+    return device
+
+
+def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:
+    """The first picture of the first prompts: a row for each prompt, a column for each set."""
+    by_prompt = [dict(zip(each.prompts, each.paths, strict=True)) for each in sets]
+    shared = [p for p in sets[0].prompts if all(p in paths for paths in by_prompt)][:prompts]
+    if not shared:
+        return None
+    rows = [[Image.open(paths[prompt][0]) for paths in by_prompt] for prompt in shared]
+    picture_grid(rows, shared, [_title(each) for each in sets], path)
+    return path
+
+
+def _title(each: PictureSet) -> str:
+    """What a column shows, without what is as a rule the same in all of them."""
+    sampling = " {schedule}, eta {eta:g}".format(**each.block) if each.block else ""
+    return each.model + sampling
+
+
+def _record(
+    plan: Plan, config: DictConfig, results: Sequence[Scores], output: Path, files: Sequence[Path]
+) -> None:
+    """Write the configuration, and tell MLflow: a run of its own, below that of the training."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    OmegaConf.save(OmegaConf.create(plain), output / CONFIG_FILE)
+    tags = provenance() | {"soc_ft.kind": "evaluation"}
+    tracking, name = dict(plan.tracking), "evaluation"
+    if plan.source is not None and plan.source.run_dir is not None:
+        trained = DeliveryState.load(plan.source.run_dir).run_id
+        tags |= {"mlflow.parentRunId": trained} if trained else {}
+        name = f"evaluation of {plan.source.run_dir.name}"
+    if "run_name" in tracking:
+        tracking["run_name"] = name
+    logger = RunLogger(output, instantiate(tracking))
+    logger.start(flatten(plain), tags)
+    logger.rewind(0)
+    logger.log_metrics(flat_metrics(results), step=0)
+    for path in (*files, output / CONFIG_FILE):
+        logger.log_artifact(path)
+    logger.end("success")
+
+
+def _summary(sets: Sequence[PictureSet], output: Path, kept: bool) -> str:
+    prompts, pictures = len(sets[0].prompts), sets[0].count
+    lines = [
+        f"{prompts} prompts, {pictures} pictures a row; means over prompts ± standard errors; "
+        "differences are paired (same prompts, same noise)",
+        f"tables and samples: {output}",
+    ]
+    if kept:
+        lines.append(f"pictures: {output / PICTURES} (python -m soc_ft.evaluate images=...)")
+    return "\n".join(lines)

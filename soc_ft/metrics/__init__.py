@@ -1,0 +1,1 @@
+"""What is only measured of pictures, never trained on."""

@@ -1,0 +1,107 @@
+"""Metrics of the embedded world: an independent judge of agreement, and an embedding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from soc_ft.world.drawing import ATTRIBUTES, RESOLUTION
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_SUBJECT = re.compile(
+    r"\b(?:(?P<size>{size}) )?(?P<color>{color}) (?P<shape>{shape})\b".format(
+        **{name: "|".join(values) for name, values in ATTRIBUTES.items()}
+    )
+)
+_BACKGROUND = re.compile(rf"\b({'|'.join(ATTRIBUTES['background'])}) background\b")
+_POSITION = re.compile(rf"\b(?:in|on|at) the ({'|'.join(ATTRIBUTES['position'])})\b")
+
+
+class ShapesAccuracy:
+    """1 for a picture that shows every attribute its prompt names, 0 otherwise.
+
+    The judge is the classifier that ships with the embedded model. It was trained on the
+    generator's ground truth and never met the reward: where the reward rises and this falls, the
+    reward is being hacked.
+
+    Args:
+        weights: folder of the classifier; the shipped one by default.
+        attribute: count this attribute only (``shape``, ``color``, ...); all of them by default.
+    """
+
+    def __init__(self, weights: str | None = None, attribute: str | None = None) -> None:
+        from soc_ft.world import CLASSIFIER
+        from soc_ft.world.classifier import ShapesClassifier
+
+        self._classifier = ShapesClassifier.load(Path(weights) if weights else CLASSIFIER)
+        self._names = list(ATTRIBUTES) if attribute is None else [attribute]
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Pictures (B, 3, H, W) in [0, 1], resized if needed, and prompts: (B,) zeros and ones."""
+        import torch
+
+        size = (RESOLUTION, RESOLUTION)
+        if images.shape[-2:] != size:
+            images = torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
+        predicted = self._classifier.predict(images)
+        columns = {name: column for column, name in enumerate(ATTRIBUTES)}
+        right = [
+            all(
+                int(row[columns[name]]) == ATTRIBUTES[name].index(word)
+                for name, word in named_attributes(prompt).items()
+                if name in self._names
+            )
+            for row, prompt in zip(predicted.tolist(), prompts, strict=True)
+        ]
+        return torch.tensor(right, dtype=torch.float32, device=images.device)
+
+    def to(self, device: torch.device) -> ShapesAccuracy:
+        """Move the classifier."""
+        self._classifier.to(device)
+        return self
+
+
+class ShapesEmbedding:
+    """Embedding of the contrastive model behind the shapes reward.
+
+    Args:
+        weights: folder of the scorer; the shipped one by default.
+
+    Raises:
+        ConfigError: ``weights`` does not hold a scorer.
+    """
+
+    name = "shapes"
+    embeds = True
+
+    def __init__(self, weights: str | None = None) -> None:
+        from soc_ft.world import REWARD
+        from soc_ft.world.scorer import ShapesScorer
+
+        self._scorer = ShapesScorer.load(Path(weights) if weights else REWARD)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the embedding to a device."""
+        self._scorer.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Embed pictures (B, 3, H, W) in [0, 1] as (B, D) vectors of unit L2 norm."""
+        return self._scorer.embed_images(images.float())
+
+
+def named_attributes(prompt: str) -> dict[str, str]:
+    """The attributes that a caption of the embedded world names, with their words."""
+    named: dict[str, str] = {}
+    if subject := _SUBJECT.search(prompt):
+        named = {name: word for name, word in subject.groupdict().items() if word}
+    if background := _BACKGROUND.search(prompt):
+        named["background"] = background.group(1)
+    if position := _POSITION.search(prompt):
+        named["position"] = position.group(1)
+    return named

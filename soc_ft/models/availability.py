@@ -1,0 +1,153 @@
+"""Where a model's weights are, answered without importing torch or diffusers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from soc_ft.errors import ConfigError
+from soc_ft.files import PACKAGE
+from soc_ft.hub import is_hub_id, obstacle
+
+SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+"""Of the weight files in a diffusers folder; what comes first is preferred."""
+PARTS = ("unet", "vae", "text_encoder")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a ``model.path`` stands for.
+
+    Attributes:
+        kind: "folder" (diffusers format), "file" (single-file checkpoint), "hub" (to be
+            downloaded) or "random" (an architecture with random weights).
+        location: folder, file, hub id or name of the architecture.
+    """
+
+    kind: Literal["folder", "file", "hub", "random"]
+    location: str
+
+
+def check_available(
+    path: str | None, revision: str | None = None, variant: str | None = None
+) -> None:
+    """Check that the weights of a model can be had, within seconds; as ``locate``."""
+    locate(path, revision, variant)
+
+
+def locate(path: str | None, revision: str | None = None, variant: str | None = None) -> Source:
+    """Find the weights of a model.
+
+    Args:
+        path: a diffusers folder, a .safetensors or .ckpt file, an id on the Hugging Face hub,
+            "embedded:<name>" for a model that the package ships, or "random:<architecture>".
+        revision: branch, tag or commit on the hub; None is its main branch.
+        variant: of the weight files, such as "fp16".
+
+    Returns:
+        The source. A hub id whose files are in the cache becomes the cached folder.
+
+    Raises:
+        ConfigError: the weights are not there, with where they were looked for and how to
+            provide them. A hub that is needed and does not answer in time counts as not there.
+    """
+    if not path:
+        raise ConfigError("model.path: is empty; give a folder, a file or a hub id")
+    prefix, _, name = path.partition(":")
+    if prefix == "random":
+        return Source("random", name)
+    if prefix == "embedded":
+        return _embedded(path, PACKAGE / "world" / f"{name}-diffusion", variant)
+    local = Path(path).expanduser()
+    if local.suffix in SINGLE_FILE_SUFFIXES:
+        if not local.is_file():
+            raise _missing(path, f"there is no file {local}")
+        return Source("file", str(local))
+    if local.is_dir() or not is_hub_id(path):
+        return _folder(path, local, variant)
+    return _hub(path, revision, variant)
+
+
+def _embedded(path: str, folder: Path, variant: str | None) -> Source:
+    if problem := _incomplete(folder, variant):
+        raise ConfigError(
+            f"model.path={path}: the package lacks this model, {problem}; reinstall soc_ft, or "
+            "train the model (python -m soc_ft.world.training)"
+        )
+    return Source("folder", str(folder))
+
+
+def _folder(path: str, folder: Path, variant: str | None) -> Source:
+    if problem := _incomplete(folder, variant):
+        raise _missing(path, problem)
+    _require_stable_diffusion(path, folder)
+    return Source("folder", str(folder))
+
+
+def _require_stable_diffusion(path: str, folder: Path) -> None:
+    index = folder / "model_index.json"
+    try:
+        found = json.loads(index.read_text()).get("_class_name")
+    except (ValueError, AttributeError):
+        raise ConfigError(f"model.path={path}: {index} is not a diffusers index") from None
+    if found != "StableDiffusionPipeline":
+        raise ConfigError(
+            f"model.path={path}: is a {found}; only StableDiffusionPipeline (text-to-image Stable "
+            "Diffusion 1.x and 2.x) can be fine-tuned"
+        )
+
+
+def _hub(repository: str, revision: str | None, variant: str | None) -> Source:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
+    if isinstance(index, str):
+        snapshot = Path(index).parent
+        problem = _incomplete(snapshot, variant)
+        if problem is None:
+            _require_stable_diffusion(repository, snapshot)
+            return Source("folder", str(snapshot))
+    else:
+        problem = f"it is not in the cache {constants.HF_HUB_CACHE}"
+    if reason := obstacle(repository, "model_index.json", revision):
+        hub = f"as a hub id (revision {revision or 'main'})"
+        raise _missing(repository, f"there is no such folder; {hub}, {problem}, {reason}")
+    return Source("hub", repository)
+
+
+def _incomplete(folder: Path, variant: str | None) -> str | None:
+    """Say what a diffusers folder lacks."""
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if not (folder / "model_index.json").is_file():
+        return f"{folder} has no model_index.json, so it is not in diffusers format"
+    for part in PARTS:
+        found = _variants(folder / part)
+        if (variant or "") not in found:
+            wanted = f"weights of variant {variant}" if variant else "weights"
+            others = ", ".join(sorted(found - {""}))
+            return f"{folder / part} has no {wanted}" + (f", only of {others}" if others else "")
+    return None
+
+
+def _variants(folder: Path) -> set[str]:
+    """Variants of the weight files in ``folder``; "" are those without one."""
+    return {variant_of(file) for file in folder.glob("*") if file.suffix in WEIGHT_SUFFIXES}
+
+
+def variant_of(weights: Path) -> str:
+    """Variant of a weight file; "" is that of a file without one."""
+    # model.safetensors, model.fp16.safetensors, model.fp16-00001-of-00002.safetensors
+    return weights.stem.partition(".")[2].partition("-")[0]
+
+
+def _missing(path: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"model.path={path}: no weights, {problem}. Provide them in one of three ways: "
+        "a folder in diffusers format, downloaded with `hf download` or copied "
+        "(model.path=/folder); a single-file checkpoint (model.path=/file.safetensors); "
+        "or run the embedded model (experiment=quickstart), which needs no download"
+    )

@@ -1,0 +1,124 @@
+"""What a job's folder says of the job: how it was submitted, and what it last said of itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from soc_ft.errors import ConfigError
+from soc_ft.files import replace_file
+from soc_ft.records.json_lines import JsonLines
+from soc_ft.records.layout import JOB_FILE, STATUS_FILE, SUBMISSIONS_FILE
+
+
+class JobState(StrEnum):
+    """What became of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    LOST = "lost"
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the job is still to come to an end."""
+        return self in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, as it was submitted.
+
+    Attributes:
+        number: in the sweep, from 0.
+        overrides: what was typed, and what the sweep made of it.
+        choices: option of each configuration group.
+        config: the whole resolved configuration.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    choices: Mapping[str, str | None]
+    config: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write ``job.yaml``."""
+        plain = OmegaConf.create(
+            {
+                "number": self.number,
+                "overrides": list(self.overrides),
+                "choices": dict(self.choices),
+                "config": dict(self.config),
+            }
+        )
+        replace_file(folder / JOB_FILE, OmegaConf.to_yaml(plain).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        """Read ``job.yaml``.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        path = folder / JOB_FILE
+        if not path.is_file():
+            raise ConfigError(f"{folder}: holds no job of a sweep (there is no {JOB_FILE})")
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path))
+        return cls(plain["number"], tuple(plain["overrides"]), plain["choices"], plain["config"])
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One time that a job was handed to a launcher.
+
+    Attributes:
+        launcher: ``slurm`` or ``local``.
+        log: file with what the job prints, relative to its folder.
+        code: folder with the code it runs, relative to the sweep's.
+        slurm_id: ``12_3`` for task 3 of array 12.
+        time: seconds since the epoch.
+    """
+
+    launcher: str
+    log: str
+    code: str
+    slurm_id: str | None = None
+    time: float = field(default_factory=time.time)
+
+    def append(self, folder: Path) -> None:
+        """Add it to the job's submissions."""
+        lines = JsonLines(folder / SUBMISSIONS_FILE)
+        lines.append(asdict(self))
+        lines.close()
+
+    @classmethod
+    def latest(cls, folder: Path) -> Submission | None:
+        """The last one, if the job was ever submitted."""
+        entries = JsonLines(folder / SUBMISSIONS_FILE).read()
+        return cls(**entries[-1]) if entries else None
+
+
+def write_state(folder: Path, state: JobState, reason: str = "") -> None:
+    """Note what became of a job."""
+    entry = {"state": state.value, "reason": reason, "time": time.time()}
+    replace_file(folder / STATUS_FILE, json.dumps(entry).encode())
+
+
+def read_state(folder: Path) -> tuple[JobState, str] | None:
+    """State and reason, if there is a note."""
+    path = folder / STATUS_FILE
+    if not path.is_file():
+        return None
+    entry = json.loads(path.read_text())
+    return JobState(entry["state"]), entry["reason"]

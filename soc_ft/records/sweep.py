@@ -1,0 +1,70 @@
+"""A sweep as a whole: how it was submitted, and what it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soc_ft.errors import ConfigError
+from soc_ft.files import replace_file
+from soc_ft.records.layout import CODE_TAGS_FILE, SWEEP_FILE
+from soc_ft.records.provenance import without_password
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a sweep was submitted.
+
+    Attributes:
+        folder: of the sweep.
+        name: in reports and in MLflow.
+        launcher: ``slurm`` or ``local``.
+        parameters: of the launcher.
+        command: what was typed.
+        cwd: the folder it was typed in, which relative paths start from.
+        submitted: seconds since the epoch.
+    """
+
+    folder: Path
+    name: str
+    launcher: str
+    parameters: Mapping[str, Any]
+    command: Sequence[str]
+    cwd: str = field(default_factory=os.getcwd)
+    submitted: float = field(default_factory=time.time)
+
+    def save(self) -> None:
+        """Write ``sweep.json``."""
+        plain = asdict(self) | {"folder": str(self.folder)}
+        plain["command"] = [without_password(word) for word in self.command]
+        replace_file(self.folder / SWEEP_FILE, json.dumps(plain, indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Sweep:
+        """Read ``sweep.json``.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        path = folder / SWEEP_FILE
+        if not path.is_file():
+            raise ConfigError(f"{folder}: is no folder of a sweep (there is no {SWEEP_FILE})")
+        plain = json.loads(path.read_text())
+        # It may have been moved since.
+        return cls(**plain | {"folder": folder.absolute()})
+
+
+def sweep_of(job: Path) -> Path | None:
+    """The folder of the sweep that a job's folder lies in."""
+    return next((folder for folder in job.parents if (folder / SWEEP_FILE).is_file()), None)
+
+
+def code_tags(code: Path) -> dict[str, str]:
+    """Commit of a copy, which is no checkout itself; empty if unknown."""
+    path = code / CODE_TAGS_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,142 @@
+"""Hydra launchers whose jobs are folders, composed and checked before the first one starts."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from soc_ft.config.schema import RunConfig
+from soc_ft.errors import ConfigError
+from soc_ft.files import remove_if_empty
+from soc_ft.records.job import Job
+from soc_ft.records.layout import SWEEP_FILE
+from soc_ft.records.runs import choices_of, sweep_name
+from soc_ft.records.sweep import Sweep
+from soc_ft.sweeps.status import read_sweep
+
+
+class FolderLauncher(Launcher):
+    """Writes a folder for each job and hands the folders on; what they hold is all that runs.
+
+    Args:
+        parameters: of the launcher, from its configuration group.
+    """
+
+    name: str
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = {
+            key: OmegaConf.to_container(value, resolve=True)
+            if OmegaConf.is_config(value)
+            else value
+            for key, value in parameters.items()
+        }
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Told by Hydra what to launch."""
+        self.context = hydra_context
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs; whether they succeed is in their folders, not in what is returned.
+
+        Raises:
+            ConfigError: a job's configuration is wrong; then none is started.
+        """
+        setup_globals()
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        command = ["python", "-m", "soc_ft", *sys.argv[1:]]
+        sweep = Sweep(folder, sweep_name(folder), self.name, self.parameters, command)
+        composed = [
+            self._compose(initial_job_idx + index, list(overrides))
+            for index, overrides in enumerate(job_overrides)
+        ]
+        try:
+            self.check_machine()
+            _check_free(folder)
+            for place, job in composed:
+                self._check(place, job)
+        except ConfigError:
+            _forget(folder)
+            raise
+        sweep.save()
+        for place, job in composed:
+            place.mkdir(parents=True, exist_ok=True)
+            job.save(place)
+        self.start(sweep, [place for place, _ in composed])
+        return [_returned(job) for _, job in composed]
+
+    @abstractmethod
+    def start(self, sweep: Sweep, folders: Sequence[Path]) -> None:
+        """Run the jobs of these folders, and come back when none is running any more."""
+
+    def check_machine(self) -> None:
+        """Raise ConfigError if this machine cannot launch jobs."""
+
+    def check_resources(self, run: RunConfig) -> None:
+        """Raise ConfigError if the launcher does not give a job what it needs."""
+
+    def _compose(self, number: int, overrides: list[str]) -> tuple[Path, Job]:
+        """The folder of a job and what is written into it."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)
+        settings = config.hydra
+        folder = Path(settings.sweep.dir, str(settings.sweep.subdir)).absolute()
+        choices = choices_of(settings)
+        task = tuple(settings.overrides.task)
+        with open_dict(config):
+            config.run_dir = str(folder)
+            del config["hydra"]
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        return folder, Job(number, task, choices, plain)
+
+    def _check(self, folder: Path, job: Job) -> None:
+        from soc_ft.config import check
+        from soc_ft.records.identity import check_resume
+
+        config = OmegaConf.create(dict(job.config))
+        try:
+            run = check(config)
+            check_resume(config, folder)
+            self.check_resources(run)
+        except ConfigError as error:
+            raise ConfigError(f"job {job.number} ({' '.join(job.overrides)}): {error}") from None
+
+
+def _check_free(folder: Path) -> None:
+    """Check that no job of an earlier command is at work in the folder of the sweep."""
+    waiting = [job for job in read_sweep(folder) if job.state.waiting]
+    if waiting:
+        raise ConfigError(
+            f"hydra.sweep.dir={folder}: {len(waiting)} of its jobs are queued or running; wait for "
+            f"their end (python -m soc_ft.report {folder}), cancel them or choose another folder"
+        )
+
+
+def _forget(folder: Path) -> None:
+    """Remove what Hydra wrote before the jobs were looked at, unless there is a sweep."""
+    if not (folder / SWEEP_FILE).is_file():
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        remove_if_empty(folder)
+
+
+def _returned(job: Job) -> JobReturn:
+    returned = JobReturn(overrides=filter_overrides(job.overrides))
+    returned.status = JobStatus.COMPLETED
+    returned.return_value = None
+    return returned

@@ -1,0 +1,215 @@
+"""Timing optimizer steps against the network evaluations they consist of."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from soc_ft.config.schema import RunConfig
+from soc_ft.models.model import DiffusionModel
+from soc_ft.profiling import Clock, EvaluationCounter, peak_memory, reset_peak_memory
+from soc_ft.records.journal import Journal
+from soc_ft.records.layout import JOURNAL_FILE
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.training.run import build_checkpoints, build_module, build_trainer
+
+EVALUATING = ("rollout", "adjoint", "regression")
+"""Phases that consist of network evaluations."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to call the network: in which phase, its batch, and whether backward follows."""
+
+    phase: str
+    batch: int
+    with_gradient: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of an optimizer step, averaged over the timed ones.
+
+    Attributes:
+        device: what it ran on.
+        samples: trajectories of an optimizer step.
+        seconds: by phase.
+        ideal: seconds by phase if its evaluations alone cost anything, each at the speed that it
+            has in a loop of its own, at the same batch size.
+        forward, backward: network evaluations.
+        memory: peak by phase in bytes: of the allocator on a GPU, of the process on a CPU.
+    """
+
+    device: str
+    samples: int
+    seconds: dict[str, float]
+    ideal: dict[str, float]
+    forward: float
+    backward: float
+    memory: dict[str, int]
+
+    @property
+    def overhead(self) -> float:
+        """Time beyond the evaluations, in the phases that consist of them, as a share of these."""
+        ideal = sum(self.ideal.values())
+        return sum(self.seconds[phase] for phase in self.ideal) / ideal - 1
+
+    def report(self) -> str:
+        """A table for the terminal."""
+        total = sum(self.seconds.values())
+        lines = [f"{'phase':<20}{'seconds':>9}{'share':>8}{'ideal':>9}{'peak MiB':>10}"]
+        for phase, seconds in self.seconds.items():
+            ideal = f"{self.ideal[phase]:.3f}" if phase in self.ideal else ""
+            peak = f"{self.memory[phase] / 2**20:.0f}"
+            lines.append(f"{phase:<20}{seconds:>9.3f}{seconds / total:>8.1%}{ideal:>9}{peak:>10}")
+        lines += [
+            f"{'total':<20}{total:>9.3f}",
+            "",
+            f"device: {self.device}; {self.samples} trajectories an optimizer step",
+            f"network evaluations per trajectory: {self.forward / self.samples:g} forward, "
+            f"{self.backward / self.samples:g} backward",
+            f"{', '.join(self.ideal)} take {self.overhead:+.1%} more than their evaluations alone",
+        ]
+        return "\n".join(lines)
+
+
+class ProfilingClock(Clock):
+    """Waits for the device at both ends of a phase, and notes the phase's peak memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = ""
+        self.memory: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        _synchronize()
+        reset_peak_memory()
+        self.current = name
+        with super().phase(name):
+            yield
+            _synchronize()
+        self.memory[name] = max(self.memory[name], peak_memory())
+
+
+class CallRecorder(EvaluationCounter):
+    """Counts network calls by phase and batch size, beside the evaluations."""
+
+    def __init__(self, clock: ProfilingClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.calls: Counter[Call] = Counter()
+
+    def record(self, output: Tensor) -> None:
+        """Note the call that gave ``output``."""
+        super().record(output)
+        self.calls[Call(self.clock.current, len(output), output.requires_grad)] += 1
+
+
+def measure(config: DictConfig, run: RunConfig, steps: int, evaluations: int) -> Cost:
+    """Time ``steps`` optimizer steps, after one that warms up, and their evaluations.
+
+    Args:
+        config: a configuration of ``python -m soc_ft``.
+        run: the same, validated.
+        steps: optimizer steps that are timed.
+        evaluations: repetitions that the time of an evaluation is the median of.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run = run.model_copy(deep=True)
+        run.trainer.steps = steps + 1
+        run.validation.every = steps + 2
+        if run.trainer.threads:
+            torch.set_num_threads(run.trainer.threads)
+        module = build_module(config, run, folder)
+        clock = module.problem.clock = ProfilingClock()
+        recorder = module.model.counter = CallRecorder(clock)
+        run.trainer.checkpoint_every = steps + 2
+        checkpoints = build_checkpoints(run, folder)
+        trainer = build_trainer(run, folder, RunLogger(folder), checkpoints)
+        trainer.fit(module)
+        timed = [record.metrics for record in Journal(folder / JOURNAL_FILE).read()][1:]
+    device = trainer.strategy.root_device
+    module.to(device)
+    seconds = {
+        name.removeprefix("train/seconds_").replace("_", " "): _mean(timed, name)
+        for name in timed[0]
+        if name.startswith("train/seconds_")
+    }
+    ideal: dict[str, float] = dict.fromkeys(EVALUATING, 0.0)
+    for call, number in recorder.calls.items():
+        if call.phase in ideal:
+            each = _evaluation_seconds(module.model, call, evaluations)
+            ideal[call.phase] += each * number / (steps + 1)
+    return Cost(
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads",
+        samples=run.trainer.batch_size,
+        seconds=seconds,
+        ideal=ideal,
+        forward=_mean(timed, "train/evaluations_forward"),
+        backward=_mean(timed, "train/evaluations_backward"),
+        memory=dict(clock.memory),
+    )
+
+
+def _mean(records: list[dict[str, float]], name: str) -> float:
+    return statistics.fmean(record.get(name, 0.0) for record in records)
+
+
+def _evaluation_seconds(model: DiffusionModel, call: Call, repetitions: int) -> float:
+    """Median seconds of one network call like ``call``, alone in a loop."""
+    device = model.device
+    x = torch.randn(call.batch, *model.latent_shape, device=device)
+    t = torch.full((call.batch,), 500, device=device)
+    condition = model.null_condition().expand(call.batch, -1, -1).contiguous()
+    evaluate = _evaluation(model, call, x, t, condition)
+    durations = []
+    for _ in range(repetitions + 1):
+        _synchronize()
+        start = time.perf_counter()
+        evaluate()
+        _synchronize()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations[1:])
+
+
+def _evaluation(
+    model: DiffusionModel, call: Call, x: Tensor, t: Tensor, condition: Tensor
+) -> Callable[[], None]:
+    """The call as the phase makes it: without gradient, with a VJP, or with a weight gradient."""
+    networks = model.networks
+
+    def forward() -> None:
+        with torch.no_grad():
+            networks.trained_output(x, t, condition)
+
+    def vector_jacobian_product() -> None:
+        leaf = x.detach().requires_grad_()
+        output = networks.base_output(leaf, t, condition)
+        torch.autograd.grad(output, leaf, torch.ones_like(output))
+
+    def weight_gradient() -> None:
+        networks.trained_output(x, t, condition).sum().backward()
+
+    if not call.with_gradient:
+        return forward
+    return vector_jacobian_product if call.phase == "adjoint" else weight_gradient
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

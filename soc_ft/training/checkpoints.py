@@ -1,0 +1,125 @@
+"""When a run is saved: a checkpoint to resume from, and weights to keep."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from soc_ft.models.weights import naming_weights, replacing_weights, save_weights
+from soc_ft.records.layout import BEST_WEIGHTS, LAST_CHECKPOINT, weights_name
+from soc_ft.training.preemption import Preemption, StopRequest
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint only when the new one is on disk whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside ``path``, then rename.
+
+        Raises:
+            RunError: the disk is full or cannot be written; what was at ``path`` is still there.
+        """
+        with replacing_weights(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        with naming_weights(Path(path)):
+            return super().load_checkpoint(path, *args, **kwargs)
+
+
+class Checkpoints(Callback):
+    """Saves ``last.ckpt`` every few optimizer steps, the best weights, and weights to keep.
+
+    Where a step is followed by a validation, its checkpoint is written after that, so that a
+    resumed run neither skips nor repeats the validation.
+
+    Args:
+        folder: where the files go.
+        every: optimizer steps between two writes of ``last.ckpt``.
+        keep_every: optimizer steps between weights that are kept, or None.
+        validate_every: optimizer steps between two validations.
+        preemption: how a scheduler asks the run to stop, which it does after a save.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        keep_every: int | None,
+        validate_every: int,
+        preemption: Preemption | None = None,
+    ) -> None:
+        self.folder = folder
+        self.every = every
+        self.keep_every = keep_every
+        self.validate_every = validate_every
+        self.preemption = preemption
+        self.best = -math.inf
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on a request to stop waits for the end of an optimizer step."""
+        if self.preemption is not None:
+            self.preemption.defer()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Grant a request that came after the last step was saved."""
+        if self.preemption is not None and self.preemption.release() == StopRequest.STOP:
+            self.preemption.grant("its last checkpoint")
+
+    def on_exception(self, trainer: Trainer, *args: Any) -> None:
+        """There will be no end of this optimizer step to wait for."""
+        if self.preemption is not None:
+            self.preemption.release()
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Save a step that no validation follows."""
+        if trainer.global_step % self.validate_every:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a validated step, and the weights if their mean reward is the largest so far."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        reward = float(trainer.callback_metrics["val/reward"])
+        if reward > self.best:
+            self.best = reward
+            self._save_weights(trainer, BEST_WEIGHTS)
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        request = StopRequest.NOTHING if self.preemption is None else self.preemption.poll()
+        if step % self.every == 0 or request != StopRequest.NOTHING:
+            self.save_last(trainer)
+        if self.keep_every and step % self.keep_every == 0:
+            self._save_weights(trainer, weights_name(step))
+        if self.preemption is not None and request == StopRequest.STOP:
+            self.preemption.grant(f"optimizer step {step}")
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Write the checkpoint that a run resumes from."""
+        trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+    def _save_weights(self, trainer: Trainer, name: str) -> None:
+        if trainer.is_global_zero:
+            module: Any = trainer.lightning_module
+            save_weights(module.model.trainable_state(), self.folder / name)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]

@@ -1,0 +1,336 @@
+"""The Lightning module: one training step is one optimizer step of a method."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from soc_ft.config.schema import RunConfig
+from soc_ft.core import ReplayBuffer, effective_sample_size, normalised_weights
+from soc_ft.distributed import gather, gather_rows, sum_gradients
+from soc_ft.errors import RunError
+from soc_ft.methods.base import ControlProblem, Method, PairLoss, chunks
+from soc_ft.models.model import DiffusionModel
+from soc_ft.profiling import peak_memory
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.training.collector import FINITE, Collector
+from soc_ft.training.validator import Validator
+
+
+class RewardFineTuning(LightningModule):
+    """Collects samples when the buffer is used up, and regresses on them in micro-batches.
+
+    Optimisation is manual because a step consists of a collection, which depends on the weights,
+    and of as many micro-batches as it takes.
+
+    Args:
+        model: the diffusion model and its fine-tuned part.
+        problem: the control problem it defines together with the reward.
+        method: what is collected and regressed.
+        collector: fills the buffer.
+        validator: measures the model on held-out prompts.
+        run: the typed configuration.
+    """
+
+    logger: RunLogger
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        problem: ControlProblem,
+        method: Method,
+        collector: Collector,
+        validator: Validator,
+        run: RunConfig,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold the trainable weights alone
+        self.model = model
+        self.problem = problem
+        self.method = method
+        self.collector = collector
+        self.validator = validator
+        self.run = run
+
+    def setup(self, stage: str) -> None:
+        """Divide the columns of the buffer over the ranks."""
+        trainer, buffer = self.run.trainer, self.run.buffer
+        share = trainer.batch_size // self.trainer.world_size
+        columns = range(self.global_rank * share, (self.global_rank + 1) * share)
+        self.buffer = ReplayBuffer(
+            trainer.batch_size, buffer.batches, buffer.passes, self.run.seed, columns
+        )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with linear warm-up, whose first step already learns."""
+        settings = self.run.trainer
+        optimizer = torch.optim.AdamW(
+            self.model.trainable_parameters(),
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+        warmup = max(settings.warmup_steps, 1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1.0, (step + 1) / warmup)
+        )
+        return [optimizer], [scheduler]
+
+    def train_dataloader(self) -> Iterable[int]:
+        """Endless ticks: which samples a step uses follows from its number alone."""
+        return _Ticks()
+
+    def val_dataloader(self) -> DataLoader:
+        """This rank's share of the validation rows."""
+        rows = self.validator.rows_of_rank(self.global_rank, self.trainer.world_size)
+        return DataLoader(rows, batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """One optimizer step."""
+        step = self.global_step
+        round_, pass_index, batch_index = self.buffer.locate(step)
+        if not self.buffer.is_filled(round_):
+            self.buffer.clear()
+            self.buffer.fill(round_, self.collector.collect(self.buffer, round_))
+        held = self.buffer.get(self.buffer.rows(round_, pass_index, batch_index))
+        tensors = {name: tensor.to(self.device) for name, tensor in held.items()}
+        fresh = step % self.buffer.steps_per_round == 0
+        stats = self._regress(tensors, pass_index, fresh)
+        if (step + 1) % self.buffer.steps_per_round == 0:
+            self.buffer.clear()
+        self._log_step(stats)
+
+    def _regress(
+        self, tensors: dict[str, Tensor], pass_index: int, fresh: bool
+    ) -> dict[str, float]:
+        """Accumulate the gradient over micro-batches, step the optimizer; what to log."""
+        slots_per_sample = self.method.regression_steps
+        finite = tensors[FINITE].nonzero().flatten()
+        rows = finite.repeat_interleave(slots_per_sample)
+        slots = torch.arange(slots_per_sample, device=rows.device).repeat(len(finite))
+        weights, stats = self._importance(tensors, pass_index, fresh, rows, slots)
+        pairs = self.run.trainer.batch_size * slots_per_sample
+
+        parameters = self._zero_gradients()
+        measured: list[PairLoss] = []
+        with self.problem.clock.phase("regression"), self._no_automatic_sync():
+            for part in chunks(len(rows), self.run.trainer.micro_batch):
+                terms, kept = self._finite_loss(tensors, pass_index, rows[part], slots[part])
+                if not kept.any():
+                    continue
+                counted = torch.where(self.method.keep(terms.loss), terms.loss, 0.0)
+                self.manual_backward((counted * weights[part][kept]).sum() / pairs)
+                measured.append(PairLoss(terms.loss.detach(), terms.stats))
+        stats |= self._summarise(tensors, finite, measured, pairs)
+        with self.problem.clock.phase("optimizer"):
+            return stats | self._optimize(parameters)
+
+    def _finite_loss(
+        self, tensors: dict[str, Tensor], pass_index: int, rows: Tensor, slots: Tensor
+    ) -> tuple[PairLoss, Tensor]:
+        """Losses of the pairs whose loss is finite, and which of the pairs those are."""
+        terms = self.method.loss(self.problem, tensors, pass_index, rows, slots)
+        kept = terms.loss.detach().isfinite()
+        if kept.any() and not kept.all():
+            # Masking would not do: zero times an infinite derivative is not a number.
+            terms = self.method.loss(self.problem, tensors, pass_index, rows[kept], slots[kept])
+        return terms, kept
+
+    def _importance(
+        self,
+        tensors: dict[str, Tensor],
+        pass_index: int,
+        fresh: bool,
+        rows: Tensor,
+        slots: Tensor,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weights of the pairs, with mean one over all ranks, and the effective sample size."""
+        settings = self.run.buffer
+        ones = torch.ones(len(rows), device=rows.device)
+        if not (settings.importance_weighting or settings.log_ess):
+            return ones, {}
+        if fresh:  # the model that sampled has not moved yet
+            return ones, {"ess_share": 1.0}
+        with self.problem.clock.phase("importance weights"):
+            parts = [
+                self.method.log_weights(self.problem, tensors, pass_index, rows[part], slots[part])
+                for part in chunks(len(rows), self.run.trainer.micro_batch)
+            ]
+            own = torch.cat(parts) if parts else ones
+            everyone = gather(own.nan_to_num(nan=-math.inf).cpu())
+        log_weights = torch.cat(everyone)
+        stats = {"ess_share": float(effective_sample_size(log_weights)) / len(log_weights)}
+        if not settings.importance_weighting:
+            return ones, stats
+        weights = normalised_weights(log_weights).split([len(part) for part in everyone])
+        return weights[self.global_rank].to(rows.device), stats
+
+    def _zero_gradients(self) -> list[torch.nn.Parameter]:
+        """Every rank holds every gradient, also one that has no finite sample in this step."""
+        parameters = list(self.model.trainable_parameters())
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            else:
+                parameter.grad.zero_()
+        return parameters
+
+    def _no_automatic_sync(self) -> AbstractContextManager[None]:
+        """Keep DDP from reducing gradients in every micro-batch: it is done once, by hand."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", contextlib.nullcontext)
+        return block()
+
+    def _optimize(self, parameters: list[torch.nn.Parameter]) -> dict[str, float]:
+        """Sum the gradients of all ranks, clip, and step.
+
+        Raises:
+            RunError: the gradient is not finite.
+        """
+        sum_gradients(parameters)
+        limit = self.run.trainer.gradient_clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            raise RunError(
+                f"optimizer step {self.global_step}: the gradient is not finite although all "
+                "losses are; lower trainer.lr, or use trainer.precision=32-true. The checkpoints "
+                "are intact"
+            )
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        lr = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+        return {"grad_norm": norm, "lr": lr}
+
+    def _summarise(
+        self, tensors: dict[str, Tensor], finite: Tensor, measured: list[PairLoss], pairs: int
+    ) -> dict[str, float]:
+        """Means over the samples of all ranks.
+
+        Raises:
+            RunError: too many samples were dropped.
+        """
+        per_sample = {
+            name: tensor[finite]
+            for name, tensor in tensors.items()
+            if tensor.dim() in (1, 2) and tensor.is_floating_point()
+        }
+        per_pair = {
+            name: torch.cat([terms.stats[name] for terms in measured])
+            for name in (measured[0].stats if measured else ())
+        }
+        if measured:
+            per_pair["loss"] = torch.cat([terms.loss for terms in measured])
+        everyone = gather_rows(per_sample | per_pair)
+        losses = everyone.get("loss", torch.zeros(0))
+        dropped = 1 - len(losses) / pairs
+        if dropped > self.run.trainer.max_dropped or not len(losses):
+            raise RunError(
+                f"optimizer step {self.global_step}: {dropped:.0%} of the samples have a reward, "
+                "gradient or loss that is not finite, more than "
+                f"trainer.max_dropped={self.run.trainer.max_dropped:g}; the checkpoints are intact"
+            )
+        stats: dict[str, float] = {}
+        for name, values in everyone.items():
+            stats |= {name: float(values.mean())} if values.dim() == 1 else _profile(name, values)
+        stats["reward_std"] = float(everyone["reward"].std(correction=0))
+        stats["dropped_share"] = dropped
+        if "control_cost" in stats:
+            scale = self.problem.reward_scale
+            stats["objective"] = scale * stats["reward"] - stats["control_cost"]
+        return stats | self.method.finish_step(losses)
+
+    def _log_step(self, stats: dict[str, float]) -> None:
+        shown: dict[str, Any] = {
+            name: stats[name] for name in ("reward", "control_cost") if name in stats
+        }
+        self.log_dict(shown, prog_bar=True, logger=False)
+        counted = gather(self.model.counter.snapshot())
+        self.model.counter.reset()
+        stats |= {
+            f"evaluations_{name}": float(sum(each[name] for each in counted)) for name in counted[0]
+        }
+        stats |= {
+            f"seconds_{name.replace(' ', '_')}": seconds
+            for name, seconds in self.problem.clock.take().items()
+        }
+        stats["peak_memory_mib"] = peak_memory() / 2**20
+        self.record("train", stats)
+
+    def record(self, stage: str, stats: dict[str, float]) -> None:
+        """Write metrics of the current optimizer step to the journal."""
+        metrics = {f"{stage}/{name}": value for name, value in stats.items()}
+        self.logger.log_metrics(metrics, self.global_step)
+
+    def validation_step(self, batch: list[int], batch_idx: int) -> None:
+        """Sample and score some of the validation rows."""
+        with self.problem.clock.phase("validation"):
+            self.validator.measure(batch)
+
+    def on_fit_start(self) -> None:
+        """Bring what is no module to the device of the model."""
+        self._move_scorers()
+
+    def on_validation_start(self) -> None:
+        """Bring what is no module to the device of the model."""
+        self._move_scorers()
+
+    def _move_scorers(self) -> None:
+        for scorer in (self.problem.reward, *self.validator.scorers()):
+            scorer.to(self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Combine the ranks' measurements, log them and draw the sample sheet."""
+        result = self.validator.finish()
+        self.validator.results[self.global_step] = result.metrics()
+        self.problem.clock.take()
+        self.model.counter.reset()
+        self.log("val/reward", result.reward.mean, logger=False, rank_zero_only=True)
+        if self.trainer.is_global_zero:
+            self.record("val", result.metrics())
+            self.validator.draw_sheet(result, self.global_step, self.logger)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Everything that a resumed run needs beside what Lightning saves."""
+        checkpoint["state_dict"] = self.model.trainable_state()
+        checkpoint["soc_ft"] = {
+            "buffer": self.buffer.state_dict(gather),
+            "method": self.method.state_dict(),
+            "validator": self.validator.state_dict(),
+            "journal": self.logger.position(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on exactly where the checkpoint was written."""
+        self.model.load_trainable_state(checkpoint["state_dict"])
+        checkpoint["state_dict"] = {}
+        state = checkpoint["soc_ft"]
+        self.buffer.load_state_dict(state["buffer"])
+        self.method.load_state_dict(state["method"])
+        self.validator.load_state_dict(state["validator"])
+        self.logger.rewind(state["journal"])
+
+
+def _profile(name: str, values: Tensor) -> dict[str, float]:
+    """Means by step of the trajectory, (B, n) with zero where a sample was not measured."""
+    counts = (values != 0).sum(dim=0)
+    means = values.sum(dim=0) / counts
+    return {f"{name}/{k:02d}": float(means[k]) for k in counts.nonzero().flatten().tolist()}
+
+
+class _Ticks:
+    """Yields zeros for ever; unlike a generator it can be iterated again."""
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.repeat(0)

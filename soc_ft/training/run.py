@@ -1,0 +1,249 @@
+"""One fine-tuning run: build, train or resume, validate, export, report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from soc_ft.config.schema import RunConfig
+from soc_ft.data.prompts import load_prompts
+from soc_ft.errors import Preempted, RunError
+from soc_ft.evaluation.tables import write_tables
+from soc_ft.files import displayed, replace_file
+from soc_ft.models.export import export_pipeline
+from soc_ft.models.loading import build_model
+from soc_ft.models.model import DiffusionModel
+from soc_ft.models.weights import save_weights
+from soc_ft.plotting.plots import plot_training
+from soc_ft.records.identity import config_hash
+from soc_ft.records.layout import (
+    CHECKPOINT_FOLDER,
+    CHOICES_FILE,
+    CONFIG_FILE,
+    CURVES_FILE,
+    EVALUATION_FOLDER,
+    EXPORT_FOLDER,
+    LAST_CHECKPOINT,
+    OVERRIDES_FILE,
+    RESULTS_FILE,
+    SAMPLE_FOLDER,
+)
+from soc_ft.records.provenance import provenance
+from soc_ft.records.runs import Origin
+from soc_ft.tracking.headline import run_name, run_params
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.training.building import build_problem
+from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from soc_ft.training.collector import Collector
+from soc_ft.training.module import RewardFineTuning
+from soc_ft.training.preemption import Preemption
+from soc_ft.training.progress import Progress
+from soc_ft.training.summary import summarise
+from soc_ft.training.validator import Validator
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    config: DictConfig,
+    run: RunConfig,
+    folder: Path,
+    origin: Origin | None = None,
+    preemption: Preemption | None = None,
+) -> None:
+    """Run an experiment, or go on with it.
+
+    Args:
+        config: composed configuration.
+        run: the same, validated.
+        folder: of the run.
+        origin: where the configuration comes from, for the record.
+        preemption: how a scheduler asks the run to stop, if there is one.
+
+    Raises:
+        RunError: the run cannot go on; what was saved stays intact.
+        Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
+    """
+    if run.trainer.threads:
+        torch.set_num_threads(run.trainer.threads)
+    with _quiet_libraries():
+        resumed = folder / CHECKPOINT_FOLDER / LAST_CHECKPOINT
+        resume = run.resume == "auto" and resumed.is_file()
+        module = build_module(config, run, folder)
+        logger = _start_logging(config, folder, origin or Origin(), resume)
+        checkpoints = build_checkpoints(run, folder, preemption)
+        trainer = build_trainer(run, folder, logger, checkpoints)
+        status = "failed"
+        try:
+            _fit(trainer, module, resumed if resume else None, run.validation.at_end)
+            checkpoints.save_last(trainer)
+            _finish(module, run, folder, trainer)
+            status = "success"
+        except Preempted:
+            status = "preempted"
+            raise
+        except (KeyboardInterrupt, SystemExit):  # Lightning exits on the first Ctrl-C
+            status = "interrupted"
+            raise RunError(
+                f"interrupted at optimizer step {trainer.global_step}; the same command with "
+                f"run_dir={displayed(folder)} goes on from the last checkpoint"
+            ) from None
+        finally:
+            logger.end(status)
+
+
+def _fit(
+    trainer: Trainer, module: RewardFineTuning, resumed: Path | None, measure_last: bool
+) -> None:
+    """Measure the base model, fine-tune, and measure the last step if asked and not done."""
+    if resumed is None:
+        trainer.logger.rewind(0)  # type: ignore[union-attr]
+        trainer.validate(module, verbose=False)
+    else:
+        _log.info("Resuming from %s", resumed)
+    trainer.fit(module, ckpt_path=resumed, weights_only=True)
+    if measure_last and trainer.global_step not in module.validator.results:
+        trainer.validate(module, verbose=False)
+
+
+def build_module(config: DictConfig, run: RunConfig, folder: Path) -> RewardFineTuning:
+    """The Lightning module of a run: reward first, which is the likelier to be missing."""
+    reward = instantiate(config.reward)
+    method = instantiate(config.method)
+    model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
+    problem = build_problem(run, model, reward)
+    column = run.prompts.column
+    held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)
+    validation = config.validation
+    validator = Validator(
+        model=model,
+        problem=problem,
+        prompts=held_out,
+        settings=run.validation,
+        seed=run.seed,
+        embedding=instantiate(validation.embedding) if validation.embedding else None,
+        metrics={name: instantiate(metric) for name, metric in validation.metrics.items()},
+        folder=folder / SAMPLE_FOLDER,
+    )
+    prompts = load_prompts(run.prompts.train, column, limit=run.prompts.limit)
+    collector = Collector(model, problem, method, prompts, run)
+    return RewardFineTuning(model, problem, method, collector, validator, run)
+
+
+def build_checkpoints(
+    run: RunConfig, folder: Path, preemption: Preemption | None = None
+) -> Checkpoints:
+    """What is saved of a run, and when."""
+    settings = run.trainer
+    return Checkpoints(
+        folder / CHECKPOINT_FOLDER,
+        settings.checkpoint_every,
+        settings.keep_every,
+        run.validation.every,
+        preemption,
+    )
+
+
+def build_trainer(
+    run: RunConfig, folder: Path, logger: RunLogger, checkpoints: Checkpoints
+) -> Trainer:
+    """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
+    settings = run.trainer
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        val_check_interval=run.validation.every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=logger,
+        callbacks=[checkpoints, Progress()],
+        plugins=[AtomicCheckpointIO(), *_cluster_environment()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+        default_root_dir=folder,
+    )
+
+
+def _cluster_environment() -> list[ClusterEnvironment]:
+    """Slurm's, if it started this process, but without Lightning's own way to requeue a job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: bool) -> RunLogger:
+    """Write the resolved configuration into the run folder and open the record of the run."""
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    params = run_params(origin.choices, plain)
+    if config.tracking.get("run_name", "") is None:
+        config.tracking.run_name = run_name(params, origin.overrides)
+    logger = RunLogger(folder, instantiate(config.tracking))
+    _write_configuration(folder, plain, origin)
+    tags = provenance() | dict(origin.tags)
+    tags |= {"overrides": " ".join(origin.overrides), "soc_ft.config_hash": config_hash(plain)}
+    logger.start(params, tags, resumed=resume, sweep_folder=origin.sweep)
+    logger.log_artifact(folder / CONFIG_FILE)
+    return logger
+
+
+@rank_zero_only
+def _write_configuration(folder: Path, plain: dict[str, Any], origin: Origin) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(plain), folder / CONFIG_FILE)
+    OmegaConf.save(OmegaConf.create(list(origin.overrides)), folder / OVERRIDES_FILE)
+    OmegaConf.save(OmegaConf.create(dict(origin.choices)), folder / CHOICES_FILE)
+
+
+def _finish(module: RewardFineTuning, run: RunConfig, folder: Path, trainer: Trainer) -> None:
+    if not trainer.is_global_zero:
+        return
+    exported = _export(module.model, folder / EXPORT_FOLDER) if run.export else None
+    results = module.validator.results
+    replace_file(folder / RESULTS_FILE, json.dumps(results, indent=1).encode())
+    logger: Any = module.logger
+    plot_training(logger.journal.read(), folder / CURVES_FILE, run.name)
+    logger.log_artifact(folder / CURVES_FILE)
+    scores = module.validator.scores() if run.validation.at_end else []
+    if scores:
+        for table in write_tables(scores, folder / EVALUATION_FOLDER):
+            logger.log_artifact(table, EVALUATION_FOLDER)
+    print(summarise(scores, results, run, folder, exported))
+
+
+def _export(model: DiffusionModel, folder: Path) -> Path:
+    """Write the fine-tuned model for diffusers; an offset network has no format there."""
+    if model.networks.additive:
+        save_weights(model.trainable_state(), folder / "offset.safetensors")
+    else:
+        export_pipeline(model, folder)
+    return folder
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own announcements out of the way of the run's messages."""
+    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        yield

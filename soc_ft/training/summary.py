@@ -1,0 +1,52 @@
+"""What a finished run tells the person at the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from soc_ft.config.schema import RunConfig
+from soc_ft.evaluation.statistics import Scores
+from soc_ft.evaluation.tables import terminal_table
+from soc_ft.files import displayed
+from soc_ft.records.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
+
+
+def summarise(
+    scores: Sequence[Scores],
+    results: Mapping[int, Mapping[str, float]],
+    run: RunConfig,
+    folder: Path,
+    exported: Path | None,
+) -> str:
+    """The final evaluation, if there is one, what it cost, and where everything is."""
+    last = max(results)
+    lines = [""]
+    if scores:
+        count = next(iter(scores[0].estimates.values())).count
+        lines += [
+            f"Held-out prompts: {count}, pictures: {scores[0].pictures}, "
+            f"optimizer steps: {last}, lambda: {run.lambda_:g}",
+            "",
+            terminal_table(scores),
+            "",
+            f"  control cost {_estimate(results[last], 'control_cost')} nats, "
+            f"objective {_estimate(results[last], 'objective')}; differences are paired "
+            "(same prompts, same noise)",
+            "",
+        ]
+    lines += [
+        f"  pictures    {displayed(folder / SAMPLE_FOLDER / sheet_name(last))}",
+        f"  curves      {displayed(folder / CURVES_FILE)}",
+        f"  evaluate    python -m soc_ft.evaluate run={displayed(folder)}",
+    ]
+    if exported is not None:
+        lines.append(f"  model       {displayed(exported)}")
+        lines.append(
+            f"  sample      python -m soc_ft.sample run={displayed(folder)} prompts='[\"...\"]'"
+        )
+    return "\n".join(lines)
+
+
+def _estimate(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:.3f} ± {values[f'{name}_error']:.3f}"

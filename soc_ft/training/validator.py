@@ -1,0 +1,279 @@
+"""Measuring the fine-tuned model on held-out prompts, always with the same noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from soc_ft.config.schema import Validation
+from soc_ft.core import normal, path_control_cost, rollout
+from soc_ft.distributed import gather_rows
+from soc_ft.evaluation.statistics import (
+    BASE,
+    FINE_TUNED,
+    Estimate,
+    Scores,
+    diversity,
+    mean_and_error,
+    paired_difference,
+    spread,
+)
+from soc_ft.files import replace_file
+from soc_ft.methods.base import ControlProblem, chunks
+from soc_ft.models.model import DiffusionModel
+from soc_ft.plotting.sheets import picture_grid, save_pictures
+from soc_ft.records.layout import (
+    BASE_PICTURES,
+    LATEST_PICTURES,
+    SAMPLE_FOLDER,
+    SHEET_PROMPTS_FILE,
+    sheet_name,
+)
+
+Metric = Callable[[Tensor, Sequence[str]], Tensor]
+"""(images (B, 3, H, W) in [0, 1], prompts) -> (B,)."""
+Embedding = Callable[[Tensor], Tensor]
+"""images (B, 3, H, W) in [0, 1] -> (B, D), of unit norm."""
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Estimates over prompts, and the pictures of the sample sheet.
+
+    Attributes:
+        reward: mean reward.
+        gain: paired difference of the reward to the base model (same prompts and noise).
+        control_cost: 1/2 sum_k ||sqrt(delta) u_k||^2 of the sampled law, in nats.
+        objective: E[lambda r] - control cost, which fine-tuning maximises.
+        diversity: mean squared distance of embeddings of a prompt's pictures, if measured.
+        others: the further metrics, and the parts of a composite reward.
+        pictures: (prompts on the sheet, 3, H, W) uint8.
+    """
+
+    reward: Estimate
+    gain: Estimate
+    control_cost: Estimate
+    objective: Estimate
+    diversity: Estimate | None
+    others: dict[str, Estimate]
+    pictures: Tensor
+
+    def estimates(self) -> dict[str, Estimate]:
+        """All estimates by name."""
+        named = {
+            "reward": self.reward,
+            "gain": self.gain,
+            "control_cost": self.control_cost,
+            "objective": self.objective,
+        }
+        if self.diversity is not None:
+            named["diversity"] = self.diversity
+        return named | self.others
+
+    def metrics(self) -> dict[str, float]:
+        """Means, and standard errors under the name with ``_error`` behind it."""
+        flat = {}
+        for name, estimate in self.estimates().items():
+            flat[name] = estimate.mean
+            flat[f"{name}_error"] = estimate.error
+        return flat
+
+
+@dataclass
+class Validator:
+    """Samples P prompts x n pictures; the first measurement is of the base model.
+
+    Attributes:
+        model: the model that is measured.
+        problem: gives the schedule and the reward.
+        prompts: P held-out prompts.
+        settings: sizes and guidance.
+        seed: seed of the run.
+        embedding: embeds pictures for the diversity metric, or None.
+        metrics: further metrics by name.
+        folder: where the sample sheets go.
+        baseline: what was measured of the base model, by prompt, and its pictures.
+        latest: what was measured last, by prompt.
+        results: metrics by optimizer step.
+    """
+
+    model: DiffusionModel
+    problem: ControlProblem
+    prompts: Sequence[str]
+    settings: Validation
+    seed: int
+    embedding: Embedding | None
+    metrics: Mapping[str, Metric]
+    folder: Path
+    baseline: dict[str, Tensor] | None = None
+    latest: dict[str, Tensor] | None = None
+    results: dict[int, dict[str, float]] = field(default_factory=dict)
+    _measured: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def scorers(self) -> list[Any]:
+        """The embedding and the metrics: what has a device."""
+        return [*([self.embedding] if self.embedding is not None else []), *self.metrics.values()]
+
+    def rows_of_rank(self, rank: int, ranks: int) -> list[list[int]]:
+        """Batches of rows that a rank measures; row p * n + j is picture j of prompt p."""
+        total = len(self.prompts) * self.settings.samples_per_prompt
+        batches = [list(range(total))[part] for part in chunks(total, self.settings.batch_size)]
+        return batches[rank::ranks]
+
+    @torch.no_grad()
+    def measure(self, rows: Sequence[int]) -> None:
+        """Sample and score some rows, of the base model as long as there is no baseline."""
+        places = [divmod(row, self.settings.samples_per_prompt) for row in rows]
+        prompts = [self.prompts[prompt] for prompt, _ in places]
+        condition = self.model.encode(prompts)
+        schedule = self.problem.schedule
+        shape = (schedule.num_steps + 1, *self.model.latent_shape)
+        noise = normal(shape, self.seed, "validation", places).to(condition.device)
+        predict = self._base if self.baseline is None else self._finetuned
+        trajectory = rollout(predict, schedule, condition, noise, keep_predictions=True)
+        cost = torch.zeros(len(rows))
+        if self.baseline is not None:
+            cost = path_control_cost(self._base, schedule, trajectory, condition).cpu()
+        latents = trajectory.states[:, -1]
+        images = self._decode(latents)
+        measured = {
+            "row": torch.tensor(rows),
+            "reward": self.problem.reward_of(latents, prompts).cpu(),
+            "control_cost": cost,
+        }
+        for name, scores in self.problem.parts.take(len(rows)).items():
+            measured[f"metric {name}"] = scores.cpu()
+        if self.embedding is not None:
+            measured["embedding"] = self.embedding(images).cpu()
+        for name, metric in self.metrics.items():
+            measured[f"metric {name}"] = metric(images, prompts).float().cpu()
+        on_sheet = [
+            i
+            for i, (prompt, j) in enumerate(places)
+            if j == 0 and prompt < self.settings.sheet_prompts
+        ]
+        measured["picture_row"] = torch.tensor([places[i][0] for i in on_sheet], dtype=torch.int64)
+        measured["picture"] = (images[on_sheet].cpu() * 255).round().to(torch.uint8)
+        self._measured.append(measured)
+
+    def finish(self) -> ValidationResult:
+        """Combine what all ranks measured; the first result becomes the baseline."""
+        names = dict.fromkeys(name for part in self._measured for name in part)
+        own = {name: torch.cat([part[name] for part in self._measured]) for name in names}
+        self._measured.clear()
+        everyone = gather_rows(own)
+        pictures = everyone.pop("picture")[everyone.pop("picture_row").argsort()]
+        order = everyone.pop("row").argsort()
+        by_prompt = {
+            name: values[order].unflatten(0, (len(self.prompts), -1))
+            for name, values in everyone.items()
+        }
+        if self.baseline is None:
+            self.baseline = {**by_prompt, "pictures": pictures}
+        self.latest = by_prompt
+        return self._result(by_prompt, pictures)
+
+    def scores(self) -> list[Scores]:
+        """The base model, and the model as it was measured last with its paired differences.
+
+        Metrics are named as ``python -m soc_ft.evaluate`` names them.
+        """
+        assert self.baseline is not None
+        assert self.latest is not None
+        schedule = self.problem.schedule
+        block = {
+            "schedule": "fine-tuning schedule",
+            "eta": schedule.eta,
+            "num_steps": schedule.num_steps,
+        }
+        pictures = len(self.prompts) * self.settings.samples_per_prompt
+        base, tuned = self._by_metric(self.baseline), self._by_metric(self.latest)
+        return [
+            Scores(block, BASE, pictures, {n: mean_and_error(v) for n, v in base.items()}),
+            Scores(
+                block,
+                FINE_TUNED,
+                pictures,
+                {name: mean_and_error(values) for name, values in tuned.items()},
+                {name: paired_difference(tuned[name], base[name]) for name in tuned},
+            ),
+        ]
+
+    def _by_metric(self, by_prompt: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+        """(P,) or (P, n) values of each metric."""
+        values = {name: tensor.double().numpy() for name, tensor in by_prompt.items()}
+        found = {self.problem.reward.name: values["reward"]}
+        for name in values:
+            if name.startswith("metric "):
+                found[name.removeprefix("metric ")] = values[name]
+        if "embedding" in values and self.settings.samples_per_prompt > 1:
+            found["diversity"] = np.array([spread(pictures) for pictures in values["embedding"]])
+        return found
+
+    def draw_sheet(self, result: ValidationResult, step: int, logger: Any) -> None:
+        """Base model and current model side by side, as a picture in the run folder.
+
+        The single pictures are kept beside it, for sheets that compare runs.
+        """
+        assert self.baseline is not None
+        path = self.folder / sheet_name(step)
+        prompts = list(self.prompts[: len(result.pictures)])
+        picture_grid(
+            [list(pair) for pair in zip(self.baseline["pictures"], result.pictures, strict=True)],
+            row_labels=prompts,
+            column_labels=["base model", f"step {step}"],
+            path=path,
+        )
+        logger.log_picture(path, SAMPLE_FOLDER, step)
+        save_pictures(self.baseline["pictures"], self.folder / BASE_PICTURES)
+        save_pictures(result.pictures, self.folder / LATEST_PICTURES)
+        replace_file(self.folder / SHEET_PROMPTS_FILE, json.dumps(prompts, indent=1).encode())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The measurements of the base model and the latest ones, and all results so far."""
+        return {"baseline": self.baseline, "latest": self.latest, "results": self.results}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.baseline = state["baseline"]
+        self.latest = state["latest"]
+        self.results = state["results"]
+
+    def _result(self, by_prompt: dict[str, Tensor], pictures: Tensor) -> ValidationResult:
+        assert self.baseline is not None
+        reward, cost = by_prompt["reward"].double(), by_prompt["control_cost"].double()
+        base = self.baseline["reward"].double()
+        spread = None
+        if "embedding" in by_prompt and self.settings.samples_per_prompt > 1:
+            spread = diversity(by_prompt["embedding"].double().numpy())
+        return ValidationResult(
+            reward=mean_and_error(reward.numpy()),
+            gain=paired_difference(reward.numpy(), base.numpy()),
+            control_cost=mean_and_error(cost.numpy()),
+            objective=mean_and_error((self.problem.reward_scale * reward - cost).numpy()),
+            diversity=spread,
+            others={
+                name.removeprefix("metric "): mean_and_error(values.double().numpy())
+                for name, values in by_prompt.items()
+                if name.startswith("metric ")
+            },
+            pictures=pictures,
+        )
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        parts = chunks(len(latents), self.problem.reward_batch)
+        return torch.cat([self.model.decode(latents[part]) for part in parts])
+
+    def _base(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return self.model.base(x, t, condition, self.settings.guidance_scale)
+
+    def _finetuned(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return self.model.finetuned(x, t, condition, self.settings.guidance_scale)

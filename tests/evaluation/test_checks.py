@@ -1,0 +1,147 @@
+"""``soc_ft.evaluate`` refuses what it cannot do in one line, and plans what it can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.checks import check_evaluation
+from soc_ft.evaluation.plan import Plan
+from tests.conftest import TINY, composed
+
+BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", "metrics=[shapes]")
+
+
+def plan(*overrides: str) -> Plan:
+    return check_evaluation(
+        composed("tracking=none", *overrides, config="evaluate", folder="commands")
+    )
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """What checking needs of a finished run."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "best.safetensors"):
+        (folder / "checkpoints" / name).touch()
+    plain = OmegaConf.to_container(composed(*TINY), resolve=True)
+    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], ["run, model, images", "give one of"]),
+        (["run=a", "images=b"], ["run and images", "give one of"]),
+        (["run=/nowhere"], ["run=/nowhere", "config.yaml"]),
+        (["run=" + 32 * "0", "tracking={option: mlflow, path: /nowhere}"], ["MLflow", "not exist"]),
+        (["checkpoint=/nowhere.ckpt"], ["checkpoint=/nowhere.ckpt", "no such file"]),
+        (["images=/nowhere", "metrics=[shapes]"], ["images=/nowhere", "metadata.jsonl"]),
+        (["images=/nowhere", "eta=0"], ["eta=[0.0]", "means nothing with images="]),
+        ([*BASE_ALONE, "checkpoint=best"], ["checkpoint=best", "means nothing with model="]),
+        ([*BASE_ALONE, "metrics=null"], ["metrics", "choose at least one", "shapes_diversity"]),
+        ([*BASE_ALONE, "metrics=[shape]"], ["metrics=shape", "did you mean shapes"]),
+        ([*BASE_ALONE, "prompts=null"], ["prompts", "conf/prompts"]),
+        ([*BASE_ALONE, "prompts=[]"], ["prompts=[]", "at least one"]),
+        ([*BASE_ALONE, "prompts=/nowhere.txt"], ["/nowhere.txt", "no such file"]),
+        ([*BASE_ALONE, "scheduler=[memoryles]"], ["memoryles", "did you mean memoryless"]),
+        ([*BASE_ALONE, "eta=[0,-1]"], ["eta.1", "-1", "greater than or equal to 0"]),
+        ([*BASE_ALONE, "num_steps=1"], ["num_steps", "1"]),
+        ([*BASE_ALONE, "samples_per_prompt=0"], ["samples_per_prompt", "0"]),
+        ([*BASE_ALONE, "model=shaps"], ["model=shaps", "did you mean shapes"]),
+        ([*BASE_ALONE, "model=shapes", "model_path=/nowhere"], ["model.path=/nowhere"]),
+        (
+            [*BASE_ALONE, "metrics=[shapes_diversity]", "samples_per_prompt=1"],
+            ["shapes_diversity", "at least 2", "samples_per_prompt"],
+        ),
+        (
+            [*BASE_ALONE, "metrics=[{option: dreamsim_diversity, cache: /nowhere}]"],
+            ["metrics.dreamsim_diversity.cache", "/nowhere"],
+        ),
+        ([*BASE_ALONE, "metrics=[{option: shapes, weigth: 1}]"], ["weigth", "did you mean"]),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(overrides: list[str], words: list[str]) -> None:
+    """Breaks when a mistake gets past the check, to fail after the model has loaded."""
+    with pytest.raises(ConfigError) as caught:
+        plan(*overrides)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_schedule_meets_every_eta(run_dir: Path) -> None:
+    """Breaks when the four blocks of the reference table are not those four."""
+    blocks = plan(f"run={run_dir}", "eta=[0,1]", "scheduler=[memoryless,pretrained]").blocks
+    assert [(block.schedule, block.eta) for block in blocks] == [
+        ("memoryless", 0),
+        ("memoryless", 1),
+        ("pretrained", 0),
+        ("pretrained", 1),
+    ]
+    assert {block.num_steps for block in blocks} == {6}, "as in the run"
+    assert blocks[0].noise_levels["beta_start"] == 0.002
+    assert blocks[2].noise_levels["beta_start"] is None
+
+
+def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
+    """Breaks when evaluating a run needs more than its folder."""
+    found = plan(f"run={run_dir}")
+    assert [(block.schedule, block.eta) for block in found.blocks] == [("memoryless", 1)]
+    assert list(found.measures) == ["redness"]
+    assert found.prompts[0] == "a small house number 1"
+    assert found.subject is not None
+    assert found.subject.weights == run_dir / "checkpoints" / "last.ckpt"
+    assert found.subject.guidance_scale == 3
+
+
+def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path) -> None:
+    """Breaks when a file alone does not lead to its run, or a copy elsewhere cannot be used."""
+    best = run_dir / "checkpoints" / "best.safetensors"
+    copy = tmp_path / "copy.safetensors"
+    copy.touch()
+    for overrides, weights in (
+        ([f"checkpoint={best}"], best),
+        ([f"run={run_dir}", "checkpoint=best"], best),
+        ([f"run={run_dir}", f"checkpoint={copy}"], copy),
+    ):
+        subject = plan(*overrides).subject
+        assert subject is not None
+        assert subject.weights == weights
+        assert subject.run_dir == run_dir
+    with pytest.raises(ConfigError, match=r"copy\.safetensors: lies in no run folder.*run="):
+        plan(f"checkpoint={copy}")
+    with pytest.raises(ConfigError, match=r"checkpoint=worst: .*best, last"):
+        plan(f"run={run_dir}", "checkpoint=worst")
+
+
+def test_an_evaluation_is_tracked_where_its_run_was(run_dir: Path) -> None:
+    """Breaks when the evaluation of a run lands in another MLflow store than the run."""
+    config = composed(f"run={run_dir}", config="evaluate", folder="commands")
+    assert check_evaluation(config).tracking["_target_"].endswith(".no_tracker")
+    own = plan(f"run={run_dir}", "tracking={option: mlflow, experiment: mine}")
+    assert own.tracking["experiment"] == "mine"
+
+
+def test_prompts_come_from_anywhere(run_dir: Path, tmp_path: Path) -> None:
+    """Breaks when prompts other than the run's cannot be given."""
+    table = tmp_path / "prompts.csv"
+    table.write_text("caption\na\nb\nc\n")
+    assert plan(f"run={run_dir}", "prompts=[x,y]").prompts == ["x", "y"]
+    given = [f"prompts={table}", "column=caption"]
+    assert plan(f"run={run_dir}", *given).prompts == ["a", "b", "c"]
+    assert plan(f"run={run_dir}", *given, "num_prompts=2").prompts == ["a", "b"]
+    assert len(plan(f"run={run_dir}", "prompts=default", "num_prompts=null").prompts) == 64
+
+
+def test_metrics_are_options_and_mappings(run_dir: Path) -> None:
+    """Breaks when a metric cannot be changed, or one of one's own cannot be named."""
+    own = "{_target_: tests.scorers.MeanColour}"
+    measures = plan(f"run={run_dir}", f"metrics=[shapes,shapes_diversity,{own}]").measures
+    assert list(measures) == ["shapes", "shapes_diversity", "MeanColour"]
+    assert [measure.embeds for measure in measures.values()] == [False, True, True]

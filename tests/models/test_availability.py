@@ -1,0 +1,169 @@
+"""Missing weights are answered in one line, before anything heavy loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from soc_ft.errors import ConfigError
+from soc_ft.models.availability import Source, check_available, locate
+
+REMEDIES = ("model.path=/folder", "model.path=/file.safetensors", "experiment=quickstart")
+
+
+def write_folder(folder: Path, class_name: str = "StableDiffusionPipeline") -> Path:
+    """A diffusers folder as far as its files' names go."""
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "model.safetensors").touch()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    return folder
+
+
+def message(path: str | None, **arguments: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        check_available(path, **arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_there_is_found(tmp_path: Path) -> None:
+    """Breaks if a complete folder, file or architecture is refused or mistaken for another."""
+    folder = write_folder(tmp_path / "sd")
+    file = tmp_path / "sd.safetensors"
+    file.touch()
+    assert locate(str(folder)) == Source("folder", str(folder))
+    assert locate(str(file)) == Source("file", str(file))
+    assert locate("random:tiny") == Source("random", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("{tmp}/absent", "there is no folder"),
+        ("{tmp}/absent.safetensors", "there is no file"),
+        ("{tmp}/absent.ckpt", "there is no file"),
+        ("{tmp}/empty", "no model_index.json"),
+        ("{tmp}/partial", "partial/vae has no weights"),
+    ],
+)
+def test_what_is_missing_is_named_with_three_remedies(tmp_path: Path, path: str, said: str) -> None:
+    """Breaks if a message does not say what was looked for, where, and what to do."""
+    (tmp_path / "empty").mkdir()
+    (write_folder(tmp_path / "partial") / "vae" / "model.safetensors").unlink()
+    path = path.format(tmp=tmp_path)
+    text = message(path)
+    assert f"model.path={path}" in text
+    assert said in text
+    assert all(remedy in text for remedy in REMEDIES)
+
+
+def test_missing_embedded_model() -> None:
+    """Breaks if a damaged installation is told to use what it lacks."""
+    text = message("embedded:nothing")
+    assert "nothing-diffusion" in text
+    assert "reinstall" in text
+
+
+def test_missing_variant(tmp_path: Path) -> None:
+    """Breaks if half-precision files that are not there are noticed only while loading."""
+    folder = write_folder(tmp_path / "sd")
+    assert "variant fp16" in message(str(folder), variant="fp16")
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part / "model.safetensors").rename(folder / part / "model.fp16.safetensors")
+    check_available(str(folder), variant="fp16")
+    assert "only of fp16" in message(str(folder))
+
+
+def test_other_pipelines_are_refused(tmp_path: Path) -> None:
+    """Breaks if a Stable Diffusion XL is accepted and fails in the middle of a run."""
+    folder = write_folder(tmp_path / "xl", "StableDiffusionXLPipeline")
+    assert "StableDiffusionXLPipeline" in message(str(folder))
+    (folder / "model_index.json").write_text("no json")
+    assert "not a diffusers index" in message(str(folder))
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_empty_path(path: str | None) -> None:
+    """Breaks if an empty path is taken for the current folder."""
+    assert "model.path" in message(path)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of a hub that cannot be reached."""
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def cache_snapshot(cache: Path, repository: str, commit: str) -> Path:
+    """The folder in which the hub's client keeps a commit, with main pointing to it."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit)
+    return home / "snapshots" / commit
+
+
+def test_hub_id_offline(hub_cache: Path) -> None:
+    """Breaks if a hub id without cache and network is not answered at once."""
+    text = message("someone/some-model", revision="abc")
+    assert "HF_HUB_OFFLINE" in text
+    assert "revision abc" in text
+    assert str(hub_cache) in text
+    assert all(remedy in text for remedy in REMEDIES)
+
+
+def test_cached_hub_id_needs_no_network(hub_cache: Path) -> None:
+    """Breaks if a downloaded model asks the hub again, or a half-downloaded one passes."""
+    commit = "1" * 40
+    folder = write_folder(cache_snapshot(hub_cache, "someone/some-model", commit))
+    assert locate("someone/some-model") == Source("folder", str(folder))
+    assert locate("someone/some-model", revision=commit) == Source("folder", str(folder))
+    (folder / "unet" / "model.safetensors").unlink()
+    assert "unet has no weights" in message("someone/some-model")
+
+
+def test_silent_hub_does_not_block(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a network that swallows packets delays the answer beyond its time limit."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("soc_ft.hub.HUB_TIMEOUT", 0.2)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: time.sleep(2))
+    start = time.monotonic()
+    text = message("someone/some-model")
+    assert time.monotonic() - start < 1
+    assert "did not answer within 0.2 seconds" in text
+
+
+def test_answers_without_heavy_imports(tmp_path: Path) -> None:
+    """Breaks if checking a configuration takes the seconds that torch needs to import."""
+    program = (
+        "import sys\n"
+        "from soc_ft.errors import ConfigError\n"
+        "from soc_ft.models.finetune import LoRA\n"
+        "from soc_ft.models.loading import load_model\n"
+        "from soc_ft.models.availability import check_available\n"
+        "try:\n"
+        "    check_available('someone/some-model')\n"
+        "except ConfigError as error:\n"
+        "    print(error)\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'peft'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, modules = run.stdout.splitlines()
+    assert "HF_HUB_OFFLINE" in said
+    assert modules == "[]"

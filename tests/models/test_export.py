@@ -1,0 +1,121 @@
+"""What is exported samples the same pictures in diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from soc_ft.core.rollout import rollout
+from soc_ft.errors import ConfigError
+from soc_ft.models.export import export_pipeline
+from soc_ft.models.finetune import Full, LoRA, Offset
+from soc_ft.models.model import DiffusionModel
+from soc_ft.models.scheduler import SOCDDIMScheduler
+
+STEPS = 4
+GUIDANCE = 3.0
+PROMPTS = ["a red circle", "a blue star"]
+
+
+def model_pictures(model: DiffusionModel, noise: torch.Tensor) -> torch.Tensor:
+    """Pictures that the fine-tuned model makes of noise (K+1, B, ...)."""
+    states = rollout(
+        lambda x, t, c: model.finetuned(x, t, c, GUIDANCE),
+        model.scheduler.control_schedule(STEPS, 1.0),
+        model.encode(PROMPTS),
+        noise.transpose(0, 1),
+    ).states
+    return model.decode(states[:, -1])
+
+
+def pipeline_pictures(pipeline: StableDiffusionPipeline, noise: torch.Tensor) -> torch.Tensor:
+    """Pictures of a pipeline whose generator draws noise[1:]."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    torch.randn(noise[0].shape, generator=generator)
+    return pipeline(
+        PROMPTS,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        eta=1.0,
+        latents=noise[0],
+        generator=generator,
+        output_type="pt",
+    ).images
+
+
+def draw_noise(model: DiffusionModel) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(STEPS + 1, len(PROMPTS), *model.latent_shape, generator=generator)
+
+
+@pytest.mark.parametrize("mode", [Full(), LoRA(rank=2, alpha=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_folder_samples_the_same_pictures(
+    make_model, perturb, tmp_path: Path, mode, prediction_type
+) -> None:
+    """Breaks if the folder misses a trained weight, the tokenizer or the noise schedule."""
+    model = make_model(mode, prediction_type=prediction_type)
+    perturb(model)
+    noise = draw_noise(model)
+    expected = model_pictures(model, noise)
+    export_pipeline(model, tmp_path, "folder")
+    torch.testing.assert_close(model_pictures(model, noise), expected, rtol=0, atol=0)
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    assert type(pipeline.scheduler) is DDIMScheduler
+    pipeline.scheduler = SOCDDIMScheduler.from_config(pipeline.scheduler.config)
+    torch.testing.assert_close(pipeline_pictures(pipeline, noise), expected, rtol=0, atol=1e-4)
+
+
+def test_plain_ddim_differs_in_the_last_step_only(make_model, perturb, tmp_path: Path) -> None:
+    """Breaks if the folder needs soc_ft to be loaded, or its scheduler has other betas."""
+    model = make_model()
+    perturb(model)
+    export_pipeline(model, tmp_path)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    plain, ours = pipeline.scheduler, model.scheduler
+    for scheduler in (plain, ours):
+        scheduler.set_timesteps(STEPS)
+    assert torch.equal(plain.timesteps, ours.timesteps)
+    assert torch.equal(plain.alphas_cumprod, ours.alphas_cumprod)
+    assert plain.final_alpha_cumprod > ours.final_alpha_cumprod
+
+
+def test_lora_weights_load_into_the_base_pipeline(
+    make_model, make_pipeline, make_inputs, perturb, tmp_path: Path
+) -> None:
+    """Breaks if the file misses a layer or the scale alpha / rank."""
+    model = make_model(LoRA(rank=2, alpha=6))
+    perturb(model)
+    export_pipeline(model, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
+
+    pipeline = make_pipeline()
+    pipeline.load_lora_weights(tmp_path)
+    x, t, condition = make_inputs(model)
+    with torch.no_grad():
+        loaded = pipeline.unet(x, t, condition).sample
+    torch.testing.assert_close(loaded, model.finetuned(x, t, condition), rtol=1e-5, atol=1e-5)
+
+
+def test_tokenizer_has_the_files_of_the_old_layout(make_model, tmp_path: Path) -> None:
+    """Breaks if readers that need vocab.json and merges.txt cannot use the folder."""
+    model = make_model()
+    export_pipeline(model, tmp_path)
+    files = {file.name for file in (tmp_path / "tokenizer").iterdir()}
+    assert {"vocab.json", "merges.txt", "tokenizer.json"} <= files
+    loaded = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    assert loaded("a red circle").input_ids == model.tokenizer("a red circle").input_ids
+
+
+@pytest.mark.parametrize(("mode", "format"), [(Offset(), "auto"), (Full(), "lora")])
+def test_formats_that_cannot_hold_the_model(make_model, tmp_path: Path, mode, format) -> None:
+    """Breaks if an export loses the fine-tuning silently."""
+    with pytest.raises(ConfigError):
+        export_pipeline(make_model(mode), tmp_path, format)
+    assert not list(tmp_path.iterdir())

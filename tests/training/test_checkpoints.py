@@ -1,0 +1,135 @@
+"""Checkpoints of whole runs: what is saved, resumed after a crash, and refused."""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from soc_ft.errors import ConfigError, RunError
+from soc_ft.models.weights import load_weights
+from tests.conftest import TINY, command, curve
+from tests.trained import crash_at, largest_difference, weights
+
+TinyRun = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "step"),
+    [
+        ((), 1),
+        ((), 2),
+        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 1),
+        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 3),
+        (("finetune=lora",), 3),
+    ],
+    ids=["first step", "validated step", "first pass", "second pass", "lora"],
+)
+def test_a_crashed_run_ends_like_an_undisturbed_one(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
+) -> None:
+    """Breaks when a resume loses the optimizer, the warm-up, the mask, the buffer or a seed."""
+    undisturbed = tiny_run(*overrides, folder="undisturbed")
+    with monkeypatch.context() as patch:
+        crash_at(step, patch)
+        with pytest.raises(MemoryError):
+            tiny_run(*overrides, folder="crashed")
+    resumed = tiny_run(*overrides, folder="crashed")
+    assert largest_difference(weights(undisturbed), weights(resumed)) == 0
+    assert curve(undisturbed) == curve(resumed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [2, 4, 5, 6])
+def test_a_killed_process_is_resumed_by_the_same_command(tmp_path: Path, lines: int) -> None:
+    """Breaks when `kill -9` leaves a file that the next start cannot go on from."""
+    line = [*command("soc_ft", "--config-dir", str(Path(__file__).parent)), "+reward.scale=20"]
+    line += [override for override in TINY if not override.startswith("reward.scale")]
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*line, f"run_dir={folder}"], stderr=subprocess.DEVNULL)
+    journal = folder / "metrics.jsonl"
+    while not journal.exists() or journal.read_text().count("\n") < lines:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for run_dir in (folder, tmp_path / "undisturbed"):
+        subprocess.run([*line, f"run_dir={run_dir}"], check=True, capture_output=True)
+    assert largest_difference(weights(folder), weights(tmp_path / "undisturbed")) == 0
+    assert curve(folder) == curve(tmp_path / "undisturbed")
+
+
+def test_kept_and_best_weights_are_safetensors_that_load(tiny_run: TinyRun) -> None:
+    """Breaks when a checkpoint that a person would reuse is missing or of another model."""
+    folder = tiny_run("trainer.keep_every=2")
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {
+        "last.ckpt",
+        "best.safetensors",
+        "step-000002.safetensors",
+        "step-000004.safetensors",
+    }
+    kept = load_weights(folder / "checkpoints" / "step-000004.safetensors")
+    assert largest_difference(kept, weights(folder)) == 0
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tiny_run: TinyRun) -> None:
+    """Breaks when a finished run cannot be extended by asking for more steps."""
+    tiny_run("trainer.steps=2")
+    extended = tiny_run("trainer.steps=4")
+    assert largest_difference(weights(extended), weights(tiny_run(folder="at once"))) == 0
+
+
+def test_a_failed_save_leaves_the_previous_checkpoint(tiny_run: TinyRun) -> None:
+    """Breaks when a checkpoint is overwritten in place: a full disk would take both.
+
+    The disk is "full" at the largest file that the process may write.
+    """
+    folder = tiny_run("trainer.steps=2")
+    before = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"cannot be saved .* previous .* intact"):
+            tiny_run("trainer.steps=4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list((folder / "checkpoints").glob(".last*"))
+
+
+def test_a_damaged_checkpoint_is_named(tiny_run: TinyRun) -> None:
+    """Breaks when a truncated file ends in a traceback of pickle's."""
+    folder = tiny_run("trainer.steps=1")
+    last = folder / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=re.escape(str(last))):
+        tiny_run("trainer.steps=2")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_run: TinyRun) -> None:
+    """Breaks when weights of another fine-tuning mode are loaded in part."""
+    full, lora = (
+        tiny_run("trainer.steps=1"),
+        tiny_run("trainer.steps=1", "finetune=lora", folder="l"),
+    )
+    with pytest.raises(ConfigError, match=r"finetune.*in the checkpoint"):
+        tiny_run("trainer.steps=2", "finetune=lora")
+    (lora / "checkpoints" / "last.ckpt").write_bytes(
+        (full / "checkpoints" / "last.ckpt").read_bytes()
+    )
+    with pytest.raises(ConfigError, match="does not fit the model"):
+        tiny_run("trainer.steps=2", "finetune=lora", folder="l")
+
+
+def test_checkpoints_load_without_running_code(tiny_run: TinyRun) -> None:
+    """Breaks when something that only an unsafe load can read gets into a checkpoint."""
+    folder = tiny_run("buffer=replay", "buffer.batches=2", "buffer.passes=2", "trainer.steps=3")
+    torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

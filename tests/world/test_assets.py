@@ -1,0 +1,62 @@
+"""The shipped files: complete, small, safe, and as good as the model card says."""
+
+from __future__ import annotations
+
+import torch
+
+from soc_ft.world import ASSETS, CLASSIFIER, DIFFUSION, drawing
+from soc_ft.world.classifier import ShapesClassifier
+from soc_ft.world.quality import Setting, accuracies, sample_images
+
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".pkl"}
+
+
+def test_shipped_weights_are_small_and_safe() -> None:
+    """Breaks if the package grows over 10 MB, or ships a format that runs code when loaded."""
+    shipped = [path for path in ASSETS.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert sum(path.stat().st_size for path in shipped) <= 10_000_000
+    assert {path.suffix for path in shipped} & WEIGHTS == {".safetensors"}
+
+
+def test_shipped_prompts_are_the_generators() -> None:
+    """Breaks if the prompt files drift from the generator, or validation leaks into training."""
+    for name, prompts in (
+        ("train", drawing.training_prompts(256, 0)),
+        ("validation", drawing.validation_prompts(64, 0)),
+    ):
+        assert (ASSETS / "prompts" / f"{name}.txt").read_text().splitlines() == prompts
+
+
+def test_classifier_knows_the_generator() -> None:
+    """Breaks if the ground truth itself cannot be trusted on clean pictures."""
+    pictures, _, scenes = drawing.sample(256, 123)
+    truth = torch.tensor([drawing.labels(scene) for scene in scenes])
+    right = ShapesClassifier.load(CLASSIFIER).predict(torch.from_numpy(pictures)) == truth
+    assert right.float().mean(dim=0).min() > 0.95
+
+
+def test_pipeline_draws_what_prompts_say() -> None:
+    """Breaks if a shipped part is damaged, mismatched or loaded with wrong settings."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(DIFFUSION, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    truth = drawing.prompt_scenes(24, 5)
+    claims = torch.tensor([drawing.mentioned_labels(scene, text) for text, scene in truth.items()])
+    setting = Setting("pretrained", guidance_scale=5.0, eta=0.0)
+    images = sample_images(pipeline, list(truth), setting, steps=15, seed=0, batch_size=24)
+    assert images.shape == (24, 3, 64, 64)
+    assert 0.0 <= float(images.min()) <= float(images.max()) <= 1.0
+    shares = accuracies(ShapesClassifier.load(CLASSIFIER).predict(images), claims)
+    assert shares["color"] > 0.75
+    assert shares["background"] > 0.85
+
+
+def test_accuracy_counts_only_what_the_prompt_mentions() -> None:
+    """Breaks if an attribute left open counts as wrong, or dilutes the share of right ones."""
+    predicted = torch.tensor([[0, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+    claims = torch.tensor([[0, 0, -1, 1, 0], [0, 0, 0, -1, 0]])
+    shares = accuracies(predicted, claims)
+    assert shares["shape"] == shares["size"] == shares["background"] == 1.0
+    assert shares["color"] == 0.5
+    assert shares["position"] == shares["all"] == 0.0
