@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soc_ft.world import DIFFUSION, REWARD
+from soc_ft.world import DIFFUSION, REWARD, drawing
 
 if TYPE_CHECKING:
     from soc_ft.world.scorer import ShapesScorer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.world import CLASSIFIER, DIFFUSION
+from soc_ft.world import CLASSIFIER, DIFFUSION, drawing
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
