@@ -1,4 +1,4 @@
-"""``python -m soc_ft.evaluate``: rewards and diversity of a model; the same as ``soc-ft evaluate``."""
+"""``python -m soc_ft.evaluate``: scores of a model; the same as ``soc-ft evaluate``."""
 
 from soc_ft.commands.evaluate import main
 

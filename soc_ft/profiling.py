@@ -68,7 +68,7 @@ class EvaluationCounter:
 
 
 def peak_memory() -> int:
-    """Bytes since the start or the last reset: of CUDA's allocator, or of the process as Linux notes."""
+    """Bytes since the last reset: of CUDA's allocator, or of the process as Linux notes it."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text()

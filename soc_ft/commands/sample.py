@@ -1,27 +1,41 @@
-"""``python -m soc_ft.sample``: pictures from a run."""
+"""``soc-ft sample``: pictures from a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from soc_ft.commands.entry import run_command
-from soc_ft.errors import ConfigError
-from soc_ft.records.runs import open_run
+from soc_ft.config.checks import resolved
+from soc_ft.config.components import validated
+from soc_ft.config.schema import Scheduler
+from soc_ft.data.prompts import given_prompts
+from soc_ft.records.runs import find_weights, open_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def sample(config: DictConfig) -> None:
-    """Sample pictures from the fine-tuned or the base model and save them with an overview."""
+    """Sample pictures from the fine-tuned or the base model and save them with an overview.
+
+    Raises:
+        ConfigError: the run, its checkpoint or the prompts are missing or unfit.
+    """
     folder, run_config = open_run(config.run)
-    prompts = _prompts(config, run_config)
+    of_run = resolved(run_config)["prompts"]
+    given = resolved(config)["prompts"]
+    prompts = given_prompts(
+        of_run["validation"] if given is None else given, of_run["column"], config.num_prompts
+    )
+    pictures = _sample(config, folder, run_config, prompts)
+
     from torchvision.transforms.functional import to_pil_image
 
-    from soc_ft.evaluation.sampling import sample_pictures
     from soc_ft.plotting.sheets import picture_grid
 
-    pictures = sample_pictures(config, folder, run_config, prompts)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -33,17 +47,36 @@ def sample(config: DictConfig) -> None:
     print(f"{len(pictures)} pictures in {output}, all of them in {output / 'overview.png'}")
 
 
-def _prompts(config: DictConfig, run_config: DictConfig) -> list[str]:
-    from soc_ft.data.prompts import load_prompts
+def _sample(config: DictConfig, folder: Path, run_config: DictConfig, prompts: list[str]) -> Tensor:
+    """(P * samples_per_prompt, 3, H, W) uint8 from the run's model and its schedule."""
+    scheduler = validated(Scheduler, resolved(run_config)["scheduler"], ("scheduler",))
+    checkpoint = None if config.base else find_weights(folder, config.checkpoint)
+    import torch
 
-    given: Any = config.prompts
-    if isinstance(given, ListConfig):
-        if not given:
-            raise ConfigError("prompts=[]: give at least one prompt")
-        return [str(prompt) for prompt in given]
-    if given is None:
-        given = run_config.prompts.validation
-    return load_prompts(str(given), run_config.prompts.column, limit=config.num_prompts)
+    from soc_ft.evaluation.sampling import sample_pictures
+    from soc_ft.models.loading import build_model
+    from soc_ft.models.weights import load_weights
+
+    weights = None if checkpoint is None else load_weights(checkpoint)
+    model = build_model(run_config.model, run_config.finetune, scheduler.noise_levels())
+    if weights is not None:
+        model.load_trainable_state(weights)
+    model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    process = model.scheduler.control_process(
+        config.num_steps or scheduler.num_steps,
+        scheduler.eta if config.eta is None else config.eta,
+    )
+    scale = model.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    return sample_pictures(
+        model,
+        process,
+        prompts,
+        guidance_scale=scale,
+        base=config.base,
+        samples_per_prompt=config.samples_per_prompt,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
 
 
 def main() -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
 
-from soc_ft.config.schema import METHODS, Component, RunConfig
-from soc_ft.errors import ConfigError, did_you_mean
-from soc_ft.rewards.base import ChecksArguments
-
-Checked = TypeVar("Checked", bound=BaseModel)
+from soc_ft.config.components import (
+    build_method,
+    check_arguments,
+    component_class,
+    components_in,
+    validated,
+)
+from soc_ft.config.schema import RunConfig
+from soc_ft.data.prompts import load_prompts
+from soc_ft.errors import ConfigError
+from soc_ft.methods import Method
+from soc_ft.models.availability import check_available
 
 
 def check(config: DictConfig) -> RunConfig:
@@ -29,29 +31,15 @@ def check(config: DictConfig) -> RunConfig:
         ConfigError: names the key, its value and what is allowed. It is also raised for prompt
             files that cannot be read and for weights that are not there.
     """
-    from soc_ft.data.prompts import load_prompts
-
-    run = parse(config)
-    _check_combinations(run)
-    _check_reward(run)
-    component_class(run.finetune, "finetune")(**run.finetune.model_extra or {})
+    run = validated(RunConfig, resolved(config))
+    method = build_method(run.method)
+    _check_sizes(run, method)
+    _check_needs(run, method)
+    component_class(run.finetune, "finetune")(**run.finetune.arguments)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
     _check_weights(run)
     return run
-
-
-def parse(config: DictConfig) -> RunConfig:
-    """Check every key's name, type and range; nothing is opened.
-
-    Raises:
-        ConfigError: names the first offending key.
-    """
-    plain = resolved(config)
-    method = plain.get("method")
-    if isinstance(method, dict) and method.get("_target_") in METHODS:
-        validated(METHODS[method["_target_"]], method, prefix=("method",))
-    return validated(RunConfig, plain)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -67,54 +55,16 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def validated(
-    model: type[Checked], plain: Mapping[str, Any], prefix: tuple[str, ...] = ()
-) -> Checked:
-    """``plain`` as a ``model``; ``prefix`` stands before its keys in messages.
-
-    Raises:
-        ConfigError: names the first offending key.
-    """
-    try:
-        return model.model_validate(plain)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, prefix)) from None
-
-
-def _one_line(error: ValidationError, prefix: tuple[str, ...]) -> str:
-    """Say the first problem of a pydantic error, and how many more there are."""
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in (*prefix, *first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key"
-    elif first["type"] == "missing":
-        text = f"{key}: this key is missing"
-    else:
-        text = f"{key}={first['input']!r}: {said[0].lower()}{said[1:]}"
-    more = len(problems) - 1
-    return text + (f" (and {more} more problems)" if more else "")
-
-
-def _check_combinations(run: RunConfig) -> None:
-    """Check what several keys must satisfy together."""
-    trainer, scheduler = run.trainer, run.scheduler
-    if scheduler.eta < 1:
-        raise ConfigError(
-            f"scheduler.eta={scheduler.eta:g}: fine-tuning needs eta >= 1, the memoryless "
-            "schedules (eta < 1 is for sampling and evaluation only)"
-        )
-    if run.method.regression_steps > scheduler.num_steps:
-        raise ConfigError(
-            f"method.regression_steps={run.method.regression_steps}: at most "
-            f"scheduler.num_steps={scheduler.num_steps} steps can be drawn from a trajectory"
-        )
+def _check_sizes(run: RunConfig, method: Method) -> None:
+    """Check what numbers must satisfy together."""
+    trainer, group = run.trainer, method.needs.group_size
+    method.pairs_per_sample(run.scheduler.num_steps)
     ranks = trainer.devices * trainer.num_nodes
-    if trainer.batch_size % ranks:
+    if trainer.batch_size % (ranks * group):
+        groups = f" and method {_name(run)}'s groups of {group}" if group > 1 else ""
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size}: must be a multiple of the number of "
-            f"processes, trainer.devices x trainer.num_nodes = {ranks}"
+            f"processes, trainer.devices x trainer.num_nodes = {ranks}{groups}"
         )
     buffer = run.buffer
     if buffer.importance_weighting and buffer.batches * buffer.passes == 1:
@@ -124,71 +74,38 @@ def _check_combinations(run: RunConfig) -> None:
         )
 
 
-def _check_reward(run: RunConfig) -> None:
-    """Check that the method gets the gradient it needs, whatever the reward is made of."""
-    for key, component in _components_in(run.reward.model_dump(by_alias=True), "reward"):
+def _check_needs(run: RunConfig, method: Method) -> None:
+    """Check that the method gets what it asks for."""
+    needs, name = method.needs, _name(run)
+    if needs.memoryless and run.scheduler.eta < 1:
+        raise ConfigError(
+            f"scheduler.eta={run.scheduler.eta:g}: method {name} needs eta >= 1, the memoryless "
+            "schedules (eta < 1 is for sampling and evaluation only)"
+        )
+    if not needs.replay and run.buffer.passes > 1:
+        raise ConfigError(
+            f"buffer.passes={run.buffer.passes}: method {name} uses its samples once; set it to 1"
+        )
+    if run.buffer.importance_weighting and not needs.importance:
+        raise ConfigError(
+            f"buffer.importance_weighting=true: method {name} gives no importance ratio; set it to "
+            "false"
+        )
+    for key, component in components_in(run.reward.model_dump(by_alias=True), "reward"):
         reward = component_class(component, key)
-        if run.method.needs_reward_gradient and not getattr(reward, "differentiable", True):
-            name = run.method.target.rsplit(".", 1)[-1]
+        if needs.reward_gradient and not getattr(reward, "differentiable", True):
             raise ConfigError(
                 f"{key}={reward.name}: has no gradient, which method {name} needs; choose a reward "
                 "with `differentiable = True`, such as reward=shapes"
             )
 
 
-def _components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
-    """The components in a part of the configuration, at any depth, with their keys."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield key, validated(Component, value, prefix=(key,))
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for name, child in items:
-        yield from _components_in(child, f"{key}.{name}")
-
-
-def component_class(component: Component, key: str) -> Any:
-    """Import the class of a component whose module is light, and check its arguments.
-
-    Raises:
-        ConfigError: the class does not exist, or it does not take one of the keys.
-    """
-    module, _, name = component.target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{key}._target_={component.target}: cannot be imported ({error})"
-        ) from None
-    accepted = set(inspect.signature(found).parameters)
-    for given in component.model_extra or {}:
-        if given not in accepted:
-            hint = did_you_mean(given, accepted)
-            raise ConfigError(
-                f"{key}.{given}: {component.target} has no such argument{hint} "
-                f"(it takes: {', '.join(sorted(accepted)) or 'none'})"
-            )
-    return found
-
-
-def check_arguments(value: Any, key: str) -> None:
-    """Check the arguments of the components in a part of the configuration, at any depth.
-
-    Raises:
-        ConfigError: one is wrong, or names weights that cannot be had.
-    """
-    for place, component in _components_in(value, key):
-        found = component_class(component, place)
-        if isinstance(found, ChecksArguments):
-            found.check_arguments(component.model_extra or {}, place)
+def _name(run: RunConfig) -> str:
+    return run.method.target.rpartition(".")[2]
 
 
 def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
-    from soc_ft.models.availability import check_available
-
     scorers = run.model_dump(by_alias=True, include={"reward": True, "validation": {"metrics"}})
     check_arguments(scorers["reward"], "reward")
     check_arguments(scorers["validation"], "validation")

@@ -7,61 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Quantile = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+from soc_ft.options import Component, Count, CountOrZero, NonNegative, Positive, Section, Share
 
-
-class Section(BaseModel):
-    """A section whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class Component(BaseModel):
-    """A section that is built by calling its ``_target_`` with its other keys."""
-
-    model_config = ConfigDict(extra="allow")
-    target: str = Field(alias="_target_", pattern=r"^\w+(\.\w+)+$")
-
-
-class Method(Component):
-    """What every method's file under conf/method states."""
-
-    needs_reward_gradient: bool
-    regression_steps: Count
-
-
-class AdjointMatching(Method):
-    """Keys of conf/method/adjoint_matching.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
-    early_fraction: Share
-    early_share: Share
-    adjoint_at: Literal["current", "next"]
-    prompt_dropout: Share
-    mask_quantile: Quantile
-    mask_decay: Annotated[float, Field(ge=0, lt=1)]
-    smoothing_copies: CountOrZero
-    smoothing_std: NonNegative
-    smoothing_clip_quantile: Quantile
-
-
-METHODS: dict[str, type[Method]] = {
-    "soc_ft.methods.adjoint_matching.AdjointMatching": AdjointMatching,
-}
-"""Methods whose every key is checked; others are checked for the common ones."""
+Place = Literal["trajectories", "adjoint", "control"]
+"""Where guidance may enter; a method says which places it distinguishes."""
 
 
 class CFGMode(Section):
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    guidance_in_adjoint: bool
-    guidance_in_control: bool
+    """How strong guidance is, and where it enters."""
+
+    guidance_scale: NonNegative
+    guided: list[Place]
 
 
 class Buffer(Section):
@@ -100,7 +58,6 @@ class Trainer(Section):
     steps: Count
     batch_size: Count
     rollout_batch: Count
-    adjoint_batch: Count
     reward_batch: Count
     micro_batch: Count
     lr: Positive
@@ -135,7 +92,7 @@ class Validation(Section):
 class RunConfig(Section):
     """The whole configuration of ``python -m soc_ft``."""
 
-    method: Method
+    method: Component
     reward: Component
     cfg_mode: CFGMode
     scheduler: Scheduler
@@ -152,9 +109,3 @@ class RunConfig(Section):
     run_dir: str
     resume: Literal["auto", "never"]
     export: bool
-
-    def model_post_init(self, _: Any) -> None:
-        """Check the method's own keys with the class that knows them."""
-        known = METHODS.get(self.method.target)
-        if known is not None and type(self.method) is Method:
-            self.method = known.model_validate(self.method.model_dump(by_alias=True))

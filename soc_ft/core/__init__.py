@@ -1,48 +1,94 @@
 """The mathematics of reward fine-tuning as stochastic optimal control, on tensors and callables.
 
 Time runs k = 0 (noise) ... K (clean latent) and tensors are sample-first. This package imports
-torch and the standard library only.
+torch and the standard library only, and torch not before it is used: a method's file can say
+``from soc_ft import core`` and still be checked in a moment.
 """
 
-from soc_ft.core.adjoint import AdjointAt, lean_adjoint
-from soc_ft.core.buffer import ReplayBuffer
-from soc_ft.core.losses import adjoint_matching_loss, control, control_cost
-from soc_ft.core.mask import QuantileMask
-from soc_ft.core.noise import normal, seed_for, uniform
-from soc_ft.core.rollout import path_control_cost, rollout
-from soc_ft.core.schedule import Schedule
-from soc_ft.core.smoothing import smoothed_gradient
-from soc_ft.core.steps import draw_steps, inclusion_weights
-from soc_ft.core.trajectory import AdjointSolution, Predictor, Trajectory
-from soc_ft.core.weights import (
-    effective_sample_size,
-    log_weights,
-    normalised_weights,
-    path_noise,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soc_ft.core.adjoint import AdjointAt, AdjointSolution, lean_adjoint
+    from soc_ft.core.buffer import ReplayBuffer
+    from soc_ft.core.condition import Condition
+    from soc_ft.core.losses import adjoint_matching_loss, control, control_cost
+    from soc_ft.core.mask import QuantileMask
+    from soc_ft.core.noise import normal, seed_for, uniform
+    from soc_ft.core.policy import log_density, transition_noise
+    from soc_ft.core.process import Predictor, Process, match_leading
+    from soc_ft.core.smoothing import smoothed_gradient
+    from soc_ft.core.steps import at_steps, draw_steps, inclusion_weights, kept_steps
+    from soc_ft.core.trajectory import (
+        Trajectory,
+        differentiable_rollout,
+        path_control_cost,
+        rollout,
+    )
+    from soc_ft.core.variance_preserving import PredictionType, ddim, ddim_on_grid
+    from soc_ft.core.weights import effective_sample_size, log_weights, normalised_weights
+
+_MODULES = {
+    "adjoint": ("AdjointAt", "AdjointSolution", "lean_adjoint"),
+    "buffer": ("ReplayBuffer",),
+    "condition": ("Condition",),
+    "losses": ("adjoint_matching_loss", "control", "control_cost"),
+    "mask": ("QuantileMask",),
+    "noise": ("normal", "seed_for", "uniform"),
+    "policy": ("log_density", "transition_noise"),
+    "process": ("Predictor", "Process", "match_leading"),
+    "smoothing": ("smoothed_gradient",),
+    "steps": ("at_steps", "draw_steps", "inclusion_weights", "kept_steps"),
+    "trajectory": ("Trajectory", "differentiable_rollout", "path_control_cost", "rollout"),
+    "variance_preserving": ("PredictionType", "ddim", "ddim_on_grid"),
+    "weights": ("effective_sample_size", "log_weights", "normalised_weights"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AdjointAt",
     "AdjointSolution",
+    "Condition",
+    "PredictionType",
     "Predictor",
+    "Process",
     "QuantileMask",
     "ReplayBuffer",
-    "Schedule",
     "Trajectory",
     "adjoint_matching_loss",
+    "at_steps",
     "control",
     "control_cost",
+    "ddim",
+    "ddim_on_grid",
+    "differentiable_rollout",
     "draw_steps",
     "effective_sample_size",
     "inclusion_weights",
+    "kept_steps",
     "lean_adjoint",
+    "log_density",
     "log_weights",
+    "match_leading",
     "normal",
     "normalised_weights",
     "path_control_cost",
-    "path_noise",
     "rollout",
     "seed_for",
     "smoothed_gradient",
+    "transition_noise",
     "uniform",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for.
+
+    Raises:
+        AttributeError: the core has nothing of this name.
+    """
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from soc_ft.core.schedule import Schedule
-from soc_ft.core.trajectory import AdjointSolution, Predictor
+from soc_ft.core.condition import Condition
+from soc_ft.core.process import Predictor, Process
 
 AdjointAt = Literal["current", "next"]
 """What step k regresses on: a_k, as in the reference, or a_{k+1}, the optimum in discrete time."""
 
 
+@dataclass(frozen=True, eq=False)
+class AdjointSolution:
+    """Lean adjoints along given paths; what was not asked for is zero.
+
+    Attributes:
+        adjoints: (B, K+1, *latent), a_k at index k.
+        base_predictions: (B, K, *latent), output of the base model at x_k, from the same solve.
+    """
+
+    adjoints: Tensor
+    base_predictions: Tensor
+
+
 @torch.no_grad()
 def lean_adjoint(
     predict_base: Predictor,
-    schedule: Schedule,
+    process: Process,
     states: Tensor,
     terminal: Tensor,
-    condition: Tensor,
+    condition: Condition,
     first_step: Tensor,
     *,
     adjoint_at: AdjointAt = "current",
 ) -> AdjointSolution:
-    """Solve a_k = A_k a_{k+1} + c_k (d eps_hat / dx)^T a_{k+1} backwards along given states.
+    """Solve a_k = A_k a_{k+1} + c_k (d f / dx)^T a_{k+1} backwards along given states.
 
-    This is the lean adjoint of Domingo-Enrich et al. 2024 (Adjoint Matching) for the DDIM
-    transition, whose mean is linear in eps_hat. Samples do not interact: step k evaluates only
+    This is the lean adjoint of Domingo-Enrich et al. 2024 (Adjoint Matching) for transitions whose
+    mean is linear in the network's output f. Samples do not interact: step k evaluates only
     those with ``first_step <= k``, each with one forward and one VJP.
 
     Args:
-        predict_base: eps_hat of the base model, differentiable in its first argument.
-        schedule: K transitions.
+        predict_base: output of the base model, differentiable in its first argument.
+        process: K transitions.
         states: (B, K+1, *latent), sampled by any process.
         terminal: (B, *latent), a_K = -lambda * grad r.
-        condition: (B, ...), passed on to ``predict_base``.
+        condition: B rows, passed on to ``predict_base``.
         first_step: (B,) int64 in [0, K], the smallest step that each sample is needed at.
         adjoint_at: ``"next"`` leaves out the VJP of each sample's first step, whose regression
             only uses a_{k+1}.
@@ -47,52 +61,52 @@ def lean_adjoint(
         (``"current"``) or from the one after it (``"next"``) on. Zeros before.
 
     Raises:
-        ValueError: if the states do not fit the schedule or ``first_step`` is out of range.
+        ValueError: the states do not fit the process or ``first_step`` is out of range.
     """
-    _validate(schedule, states, first_step)
+    _validate(process, states, first_step)
     # In the order of first steps, the samples that a step needs are a prefix.
     order = first_step.to(states.device).argsort(stable=True)
     first_steps = first_step.sort().values.tolist()
     a, condition = terminal[order], condition[order]
     adjoints = torch.zeros_like(states)
     base_predictions = torch.zeros_like(states[:, 1:])
-    timesteps = schedule.timesteps.to(states.device)
 
     adjoints[:, -1] = terminal
-    for k in reversed(range(first_steps[0], schedule.num_steps)):
+    for k in reversed(range(first_steps[0], process.num_steps)):
         needed = bisect_right(first_steps, k)
         solved = needed if adjoint_at == "current" else bisect_left(first_steps, k)
         rows = order[:needed]
-        x, t = states[rows, k], timesteps[k].expand(needed)
+        x = states[rows, k]
+        t = process.times_of(k, x)
         if solved:
-            eps_hat, vjp = _forward_and_vjp(
+            f, vjp = _forward_and_vjp(
                 predict_base, x[:solved], t[:solved], condition[:solved], a[:solved]
             )
-            a[:solved] = schedule.mean(k, a[:solved], vjp)
+            a[:solved] = process.mean(k, a[:solved], vjp)
             adjoints[rows[:solved], k] = a[:solved]
-            base_predictions[rows[:solved], k] = eps_hat.to(x.dtype)
+            base_predictions[rows[:solved], k] = f.to(x.dtype)
         if solved < needed:
-            eps_hat = predict_base(x[solved:], t[solved:], condition[solved:needed])
-            base_predictions[rows[solved:], k] = eps_hat.to(x.dtype)
+            f = predict_base(x[solved:], t[solved:], condition[solved:needed])
+            base_predictions[rows[solved:], k] = f.to(x.dtype)
     return AdjointSolution(adjoints, base_predictions)
 
 
 def _forward_and_vjp(
-    predict: Predictor, x: Tensor, t: Tensor, condition: Tensor, cotangent: Tensor
+    predict: Predictor, x: Tensor, t: Tensor, condition: Condition, cotangent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """eps_hat and (d eps_hat / dx)^T cotangent."""
+    """f and (d f / dx)^T cotangent."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        eps_hat = predict(x, t, condition)
-        (vjp,) = torch.autograd.grad(eps_hat, x, cotangent.to(eps_hat.dtype))
-    return eps_hat.detach(), vjp
+        f = predict(x, t, condition)
+        (vjp,) = torch.autograd.grad(f, x, cotangent.to(f.dtype))
+    return f.detach(), vjp
 
 
-def _validate(schedule: Schedule, states: Tensor, first_step: Tensor) -> None:
+def _validate(process: Process, states: Tensor, first_step: Tensor) -> None:
     batch, length = states.shape[:2]
-    if length != schedule.num_steps + 1:
-        raise ValueError(f"states hold {length} times, expected {schedule.num_steps + 1} (K + 1)")
+    if length != process.num_steps + 1:
+        raise ValueError(f"states hold {length} times, expected {process.num_steps + 1} (K + 1)")
     if first_step.shape != (batch,) or batch == 0:
         raise ValueError(f"first_step has shape {tuple(first_step.shape)} for {batch} samples")
-    if not ((first_step >= 0) & (first_step <= schedule.num_steps)).all():
-        raise ValueError(f"first_step must lie in [0, {schedule.num_steps}], got {first_step}")
+    if not ((first_step >= 0) & (first_step <= process.num_steps)).all():
+        raise ValueError(f"first_step must lie in [0, {process.num_steps}], got {first_step}")

@@ -20,8 +20,9 @@ class ReplayBuffer:
     A round collects ``batches * batch_size`` samples over all ranks and uses each of them once per
     pass. Sample i of the round sits in column i % batch_size, and a rank owns a contiguous block of
     columns: its rows are the samples of its columns, in the order of i. From the second pass on,
-    every column is permuted over the batches by itself, so that batches mix, and the samples that
-    share an optimizer step are the same however many ranks divide the columns.
+    every group of columns is permuted over the batches by itself, so that batches mix, groups stay
+    together, and the samples that share an optimizer step are the same however many ranks divide
+    the columns.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class ReplayBuffer:
         passes: int,
         seed: int,
         columns: range | None = None,
+        group_size: int = 1,
     ) -> None:
         """Describe the rounds; nothing is held yet.
 
@@ -40,9 +42,11 @@ class ReplayBuffer:
             passes: passes over the round's samples.
             seed: seed of the run.
             columns: the columns this rank owns; all of them by default.
+            group_size: neighbouring columns that belong together.
 
         Raises:
-            ValueError: if a size is below 1 or the columns do not lie in [0, batch_size).
+            ValueError: a size is below 1, the columns do not lie in [0, batch_size), or a group is
+                cut in two.
         """
         for name, size in (("batch_size", batch_size), ("batches", batches), ("passes", passes)):
             if size < 1:
@@ -50,7 +54,10 @@ class ReplayBuffer:
         columns = range(batch_size) if columns is None else columns
         if columns.step != 1 or not 0 <= columns.start < columns.stop <= batch_size:
             raise ValueError(f"columns must be a block within range({batch_size}), got {columns}")
+        if any(edge % group_size for edge in (columns.start, columns.stop, batch_size)):
+            raise ValueError(f"groups of {group_size} do not fit into {columns} of {batch_size}")
         self.batch_size = batch_size
+        self.group_size = group_size
         self.batches = batches
         self.passes = passes
         self.seed = seed
@@ -75,13 +82,15 @@ class ReplayBuffer:
 
     def rows(self, round_: int, pass_: int, batch: int) -> Tensor:
         """This rank's rows (len(columns),) int64 of one optimizer batch."""
-        row_of_column = [self._order(round_, pass_, column)[batch] for column in self.columns]
+        row_of_column = [
+            self._order(round_, pass_, column // self.group_size)[batch] for column in self.columns
+        ]
         return torch.stack(row_of_column) * len(self.columns) + torch.arange(len(self.columns))
 
-    def _order(self, round_: int, pass_: int, column: int) -> Tensor:
+    def _order(self, round_: int, pass_: int, group: int) -> Tensor:
         if pass_ == 0:
             return torch.arange(self.batches)
-        seed = seed_for(self.seed, "replay", round_, pass_, column)
+        seed = seed_for(self.seed, "replay", round_, pass_, group)
         return torch.randperm(self.batches, generator=torch.Generator().manual_seed(seed))
 
     def fill(self, round_: int, tensors: dict[str, Tensor]) -> None:
@@ -92,7 +101,7 @@ class ReplayBuffer:
             tensors: each (samples_per_round, ...).
 
         Raises:
-            ValueError: if a tensor has another number of samples.
+            ValueError: a tensor has another number of samples.
         """
         for name, tensor in tensors.items():
             if len(tensor) != self.samples_per_round:
@@ -110,7 +119,7 @@ class ReplayBuffer:
         """The given rows of every tensor.
 
         Raises:
-            RuntimeError: if nothing is held.
+            RuntimeError: nothing is held.
         """
         if self._round is None:
             raise RuntimeError("the replay buffer is empty: fill it before reading from it")
@@ -121,6 +130,24 @@ class ReplayBuffer:
         self._round = None
         self._tensors = {}
 
+    def numbers(self, rows: Tensor) -> list[int]:
+        """Numbers in the round, over all ranks, of this rank's rows."""
+        batch, place = rows // len(self.columns), rows % len(self.columns)
+        return (batch * self.batch_size + self.columns.start + place).tolist()
+
+    def merge(self, parts: list[Tensor]) -> Tensor:
+        """All samples of a round, in the order of their numbers, from the rows of every rank.
+
+        Args:
+            parts: (samples of the rank, ...) of each rank, in the order of ranks.
+        """
+        return torch.cat([self._by_batch(part) for part in parts], dim=1).flatten(0, 1)
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """This rank's rows of a tensor of all samples, which :meth:`merge` undoes."""
+        own = slice(self.columns.start, self.columns.stop)
+        return self._by_batch(tensor)[:, own].flatten(0, 1)
+
     def state_dict(self, gather: Gather = lambda value: [value]) -> dict[str, Any]:
         """Round and samples held by all ranks, loadable by ``torch.load(weights_only=True)``.
 
@@ -128,17 +155,14 @@ class ReplayBuffer:
             gather: collective that returns the value of every rank, in the order of ranks.
         """
         everyone = gather(self._tensors)
-        merged = {
-            name: torch.cat([self._by_batch(one[name]) for one in everyone], dim=1).flatten(0, 1)
-            for name in self._tensors
-        }
+        merged = {name: self.merge([one[name] for one in everyone]) for name in self._tensors}
         return {"round": self._round, "tensors": merged}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Hold this rank's share of what was saved, by any number of ranks.
 
         Raises:
-            ValueError: if the state belongs to rounds of another size.
+            ValueError: the state belongs to rounds of another size.
         """
         self.clear()
         if state["round"] is None:
@@ -149,12 +173,8 @@ class ReplayBuffer:
                     f"{name} holds {len(tensor)} samples, a round of all ranks has "
                     f"{self.batches * self.batch_size}"
                 )
-        own = slice(self.columns.start, self.columns.stop)
-        tensors = {
-            name: self._by_batch(tensor)[:, own].flatten(0, 1)
-            for name, tensor in state["tensors"].items()
-        }
-        self.fill(state["round"], tensors)
+        own = {name: self.share(tensor) for name, tensor in state["tensors"].items()}
+        self.fill(state["round"], own)
 
     def _by_batch(self, tensor: Tensor) -> Tensor:
         """(batches * columns, ...) -> (batches, columns, ...)."""

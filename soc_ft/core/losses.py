@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from soc_ft.core.shapes import match_leading
+from soc_ft.core.process import match_leading
 
 
 def control(prediction: Tensor, base_prediction: Tensor, control_gain: Tensor) -> Tensor:
-    """sqrt(delta) u = (c / sigma) (eps_hat - eps_hat_base).
+    """sqrt(delta) u = (c / sigma) (f - f_base).
 
     Args:
-        prediction: (N, *latent), eps_hat of the fine-tuned model.
-        base_prediction: (N, *latent), eps_hat of the base model at the same states.
-        control_gain: (N,) or scalar, ``Schedule.control_gain`` at each row's step.
+        prediction: (N, *latent), output of the fine-tuned model.
+        base_prediction: (N, *latent), output of the base model at the same states.
+        control_gain: (N,) or scalar, ``Process.control_gain`` at each row's step.
 
     Returns:
         (N, *latent), in units of the transition's noise.
@@ -27,7 +27,7 @@ def adjoint_matching_loss(control: Tensor, adjoint: Tensor, sigma: Tensor) -> Te
     Args:
         control: (N, *latent), from :func:`control`.
         adjoint: (N, *latent), a_k or a_{k+1}, detached.
-        sigma: (N,) or scalar, ``Schedule.sigma`` at each row's step.
+        sigma: (N,) or scalar, ``Process.sigma`` at each row's step.
 
     Returns:
         (N,), summed over the latent dims.

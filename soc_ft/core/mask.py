@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # a method is configured, and its mask made, before torch is imported
+    from torch import Tensor
 
 
 class QuantileMask:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from soc_ft.core.shapes import match_leading
+from soc_ft.core.process import match_leading
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 """latents (B, *latent) -> (values (B,), gradients of each sample's value (B, *latent))."""

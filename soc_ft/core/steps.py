@@ -38,6 +38,28 @@ def draw_steps(
     return torch.cat(chosen, dim=-1).sort(dim=-1).values
 
 
+def kept_steps(steps: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+    """Which steps of a trajectory to store so that all drawn ones are there, and where each lies.
+
+    Args:
+        steps: (B, ...) int64, n drawn steps of each sample, in [0, num_steps).
+        num_steps: K.
+
+    Returns:
+        (B, min(n, K)) steps to store, and the places (B, ...) of ``steps`` among them.
+    """
+    drawn = steps.flatten(1)
+    if drawn.shape[1] >= num_steps:
+        return torch.arange(num_steps, device=steps.device).expand(len(steps), -1), steps
+    return drawn, torch.arange(drawn.shape[1], device=steps.device).expand_as(drawn).view_as(steps)
+
+
+def at_steps(values: Tensor, steps: Tensor) -> Tensor:
+    """Entries (B, ..., *rest) of ``values`` (B, K, *rest) at ``steps`` (B, ...), each sample's own."""
+    rows = torch.arange(len(values), device=values.device).view(-1, *(1,) * (steps.dim() - 1))
+    return values[rows, steps]
+
+
 def inclusion_weights(
     num_steps: int, count: int, early_fraction: float = 0.6, early_share: float = 0.5
 ) -> Tensor:

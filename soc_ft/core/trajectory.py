@@ -1,14 +1,16 @@
-"""What a rollout and an adjoint solve hand on. Tensors are sample-first."""
+"""Sampling: trajectories of a process without gradient, and ends of them with gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x (N, *latent), t (N,) int64 training timesteps, condition (N, ...)) -> eps_hat (N, *latent)."""
+from soc_ft.core.condition import Condition
+from soc_ft.core.losses import control, control_cost
+from soc_ft.core.process import Predictor, Process
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,21 +19,117 @@ class Trajectory:
 
     Attributes:
         states: (B, K+1, *latent), x_0 (noise) to x_K (clean latents).
-        predictions: (B, K, *latent), the eps_hat that sampled each transition, or None if not kept.
+        predictions: (B, K, *latent), the outputs that sampled each transition, or None if not kept.
     """
 
     states: Tensor
     predictions: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class AdjointSolution:
-    """Lean adjoints along given paths; what was not asked for is zero.
+@torch.no_grad()
+def rollout(
+    predict: Predictor,
+    process: Process,
+    condition: Condition,
+    noise: Tensor,
+    *,
+    keep_predictions: bool = False,
+) -> Trajectory:
+    """Run x_{k+1} = m_k(x_k; predict(x_k)) + sigma_k z_k from k = 0 to K.
 
-    Attributes:
-        adjoints: (B, K+1, *latent), a_k at index k.
-        base_predictions: (B, K, *latent), eps_hat of the base model at x_k, from the same solve.
+    Args:
+        predict: output of the sampling model.
+        process: K transitions.
+        condition: B rows, passed on to ``predict``.
+        noise: (B, K+1, *latent), x_0 at index 0 and z_k at index k+1; gives dtype and device.
+        keep_predictions: also return the predictions, which importance weights need.
+
+    Raises:
+        ValueError: the second dim of ``noise`` is not K+1.
     """
+    if noise.shape[1] != process.num_steps + 1:
+        raise ValueError(
+            f"noise has {noise.shape[1]} entries a sample, expected {process.num_steps + 1}"
+        )
+    states = torch.empty_like(noise)
+    predictions = torch.empty_like(noise[:, 1:]) if keep_predictions else None
+    states[:, 0] = noise[:, 0]
+    for k in range(process.num_steps):
+        x = states[:, k]
+        A, c, sigma = process.coefficients(k, x)
+        f = predict(x, process.times_of(k, x), condition).to(x.dtype)
+        x_next = torch.mul(A, x, out=states[:, k + 1])
+        x_next.addcmul_(c, f).addcmul_(sigma, noise[:, k + 1])
+        if predictions is not None:
+            predictions[:, k] = f
+    return Trajectory(states, predictions)
 
-    adjoints: Tensor
-    base_predictions: Tensor
+
+def differentiable_rollout(
+    predict: Predictor,
+    process: Process,
+    condition: Condition,
+    x: Tensor,
+    noise: Tensor,
+    *,
+    recompute: bool = False,
+) -> Tensor:
+    """Run the last n transitions with gradient; what came before stays as it was sampled.
+
+    Gradients reach the parameters behind ``predict`` at these n steps, and ``x``.
+
+    Args:
+        predict: output of the sampling model.
+        process: K transitions.
+        condition: B rows, passed on to ``predict``.
+        x: (B, *latent), the states x_{K-n}; detach them to cut the gradient there.
+        noise: (B, n, *latent), z_{K-n} to z_{K-1}, with 0 <= n <= K.
+        recompute: keep the states alone and evaluate each step again in the backward pass, so
+            that memory is that of one evaluation.
+
+    Returns:
+        (B, *latent), x_K.
+
+    Raises:
+        ValueError: ``noise`` holds more steps than the process has.
+    """
+    first = process.num_steps - noise.shape[1]
+    if first < 0:
+        raise ValueError(f"noise of {noise.shape[1]} steps for {process.num_steps} transitions")
+
+    def step(x: Tensor, z: Tensor, k: int) -> Tensor:
+        f = predict(x, process.times_of(k, x), condition)
+        _, _, sigma = process.coefficients(k, x)
+        return process.mean(k, x, f) + sigma * z
+
+    for k, z in enumerate(noise.unbind(dim=1), start=first):
+        x = checkpoint(step, x, z, k, use_reentrant=False) if recompute else step(x, z, k)
+    return x
+
+
+@torch.no_grad()
+def path_control_cost(
+    predict_base: Predictor, process: Process, trajectory: Trajectory, condition: Condition
+) -> Tensor:
+    """1/2 sum_k ||sqrt(delta) u_k||^2 (B,) of the law that sampled, in nats.
+
+    Its mean is the KL divergence of the sampled path measure from the base one (Girsanov).
+
+    Args:
+        predict_base: output of the base model, conditioned and guided like the sampling one.
+        process: K transitions with sigma > 0.
+        trajectory: rolled out with ``keep_predictions``.
+        condition: B rows, passed on to ``predict_base``.
+
+    Raises:
+        ValueError: the trajectory has no predictions.
+    """
+    if trajectory.predictions is None:
+        raise ValueError("the trajectory has no predictions: roll it out with keep_predictions")
+    states, gain = trajectory.states, process.control_gain
+    cost = states.new_zeros(len(states))
+    for k in range(process.num_steps):
+        x = states[:, k]
+        base = predict_base(x, process.times_of(k, x), condition)
+        cost += control_cost(control(trajectory.predictions[:, k], base, gain[k]))
+    return cost

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from soc_ft.core.schedule import Schedule
-from soc_ft.core.shapes import match_leading
-from soc_ft.core.trajectory import Trajectory
+from soc_ft.core.process import match_leading
 
 
 def log_weights(
@@ -14,38 +12,21 @@ def log_weights(
 ) -> Tensor:
     """Log ratio of the transition densities of two models, log dP_new / dP_old.
 
-    With d = (c / sigma)(eps_hat_new - eps_hat_old) this is -1/2 ||d||^2 + <d, z>. The log weight
+    With d = (c / sigma)(f_new - f_old) this is -1/2 ||d||^2 + <d, z>. The log weight
     of a path is the sum over its steps. Both predictions have to be the ones that (would) sample,
     guidance included.
 
     Args:
-        prediction_new: (N, *latent), eps_hat of the model to reweight to.
-        prediction_old: (N, *latent), eps_hat that sampled the transition.
+        prediction_new: (N, *latent), output of the model to reweight to.
+        prediction_old: (N, *latent), output that sampled the transition.
         noise: (N, *latent), the z of the transition.
-        control_gain: (N,) or scalar, ``Schedule.control_gain`` at each row's step.
+        control_gain: (N,) or scalar, ``Process.control_gain`` at each row's step.
 
     Returns:
         (N,) log weights.
     """
     d = match_leading(control_gain, prediction_new) * (prediction_new - prediction_old)
     return (d * (noise - d / 2)).flatten(1).sum(dim=1)
-
-
-def path_noise(schedule: Schedule, trajectory: Trajectory) -> Tensor:
-    """The z_k (B, K, *latent) that sampled a trajectory, from its states and predictions.
-
-    Raises:
-        ValueError: if the trajectory was rolled out without ``keep_predictions``, or eta is 0.
-    """
-    if trajectory.predictions is None:
-        raise ValueError("the trajectory has no predictions: roll it out with keep_predictions")
-    if schedule.eta == 0:
-        raise ValueError("a process with eta = 0 has no noise to reconstruct")
-    states, predictions = trajectory.states, trajectory.predictions
-    A, c, sigma = (
-        match_leading(row[None], predictions) for row in (schedule.A, schedule.c, schedule.sigma)
-    )
-    return (states[:, 1:] - A * states[:, :-1] - c * predictions) / sigma
 
 
 def effective_sample_size(log_w: Tensor) -> Tensor:

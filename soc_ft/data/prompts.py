@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import soc_ft
 from soc_ft.errors import ConfigError
+from soc_ft.files import PACKAGE
 
 PACKAGE_PREFIX = "package:"
 DEFAULT_COLUMNS = ("prompt", "text")
@@ -48,6 +48,26 @@ def load_prompts(source: str, column: str | None = None, limit: int | None = Non
     return prompts[:limit]
 
 
+def given_prompts(
+    given: str | Sequence[Any], column: str | None = None, limit: int | None = None
+) -> list[str]:
+    """Prompts as a command takes them: a list of them, or a source of :func:`load_prompts`.
+
+    Args:
+        given: prompts, or the name of a file or data set.
+        column: as in :func:`load_prompts`.
+        limit: use the first ``limit`` prompts of a source.
+
+    Raises:
+        ConfigError: the list is empty, or the source cannot be read.
+    """
+    if isinstance(given, str):
+        return load_prompts(given, column, limit=limit)
+    if not given:
+        raise ConfigError("prompts=[]: give at least one prompt")
+    return [str(prompt) for prompt in given]
+
+
 class PromptOrder:
     """An endless order of prompts: every epoch visits each prompt once, shuffled anew.
 
@@ -56,6 +76,15 @@ class PromptOrder:
     """
 
     def __init__(self, n_prompts: int, seed: int) -> None:
+        """Choose an order; nothing is shuffled yet.
+
+        Args:
+            n_prompts: how many prompts there are, at least 1.
+            seed: of the shuffling.
+
+        Raises:
+            ValueError: there are no prompts.
+        """
         if n_prompts < 1:
             raise ValueError(f"n_prompts = {n_prompts}: must be at least 1")
         self.n_prompts = n_prompts
@@ -99,7 +128,7 @@ def _entries(source: str, column: str | None) -> Iterator[Located]:
 
 def _path(source: str) -> Path:
     if source.startswith(PACKAGE_PREFIX):
-        return Path(soc_ft.__file__).parent / source.removeprefix(PACKAGE_PREFIX)
+        return PACKAGE / source.removeprefix(PACKAGE_PREFIX)
     return Path(source).expanduser()
 
 

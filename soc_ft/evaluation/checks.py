@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from soc_ft.config.checks import check_arguments, component_class, resolved, validated
+from soc_ft.config.checks import resolved
+from soc_ft.config.components import check_arguments, component_class, validated
 from soc_ft.config.groups import chosen, options, unknown_option
-from soc_ft.config.schema import Component, Prompts, Scheduler
-from soc_ft.data.prompts import load_prompts
+from soc_ft.config.schema import Prompts, Scheduler
+from soc_ft.data.prompts import given_prompts, load_prompts
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import read_folder
 from soc_ft.evaluation.plan import Choice, Measure, ModelSource, Plan, SamplingSetup, Settings
+from soc_ft.options import Component
 from soc_ft.records.runs import (
     find_weights,
     open_run,
     run_of_checkpoint,
 )
+from soc_ft.tracking.store import default_uri, folder_of_mlflow_run, looks_like_mlflow_id
 
 NOISE_LEVELS = ("beta_start", "beta_end", "beta_schedule", "timestep_spacing")
 """Keys of conf/scheduler that say what a network's timesteps mean, and which of them are used."""
@@ -80,11 +82,9 @@ def _run(
             return None, None
         folder, config = run_of_checkpoint(Path(settings.checkpoint))
         return folder, resolved(config)
-    if _looks_like_mlflow_id(run):
-        from soc_ft.tracking.store import default_uri
-
+    if looks_like_mlflow_id(run):
         uri = tracking.get("uri") or default_uri(Path(tracking.get("path", "runs")))
-        run = _folder_of_mlflow_run(run, uri)
+        run = folder_of_mlflow_run(run, uri)
     folder, config = open_run(run)
     return folder, resolved(config)
 
@@ -113,9 +113,7 @@ def _source(
 def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[str]:
     given, column = settings.prompts, settings.column
     if isinstance(given, list):
-        if not given:
-            raise ConfigError("prompts=[]: give at least one prompt")
-        return given[: settings.num_prompts]
+        return given_prompts(given)[: settings.num_prompts]
     if given is None:
         if run_config is None:
             raise ConfigError(
@@ -208,34 +206,3 @@ def _check_sizes(measures: Mapping[str, Measure], pictures: int) -> None:
                 f"metrics: {label} compares the pictures of a prompt, of which there must be at "
                 f"least 2 (samples_per_prompt), not {pictures}"
             )
-
-
-def _looks_like_mlflow_id(run: str) -> bool:
-    """Whether it may be the id of an MLflow run, and is no folder."""
-    return re.fullmatch(r"[0-9a-f]{32}", run) is not None and not Path(run).is_dir()
-
-
-def _folder_of_mlflow_run(run_id: str, uri: str) -> str:
-    """The run folder of an MLflow run. Imports MLflow, which takes seconds.
-
-    Args:
-        run_id: 32 hexadecimal digits.
-        uri: of the tracking store.
-
-    Raises:
-        ConfigError: the store does not know the run or cannot be asked, or the run has no folder.
-    """
-    from soc_ft.tracking.store import Store, display_uri, reason, sqlite_path
-
-    where = f"run={run_id}: MLflow at {display_uri(uri)}"
-    database = sqlite_path(uri)
-    if database is not None and not database.is_file():
-        raise ConfigError(f"{where} does not exist; set tracking.uri or give the run folder")
-    try:
-        store = Store(uri)
-        folder = store.run_dir(run_id) if store.status(run_id) else None
-    except Exception as error:  # of MLflow, its database driver or its HTTP client
-        raise ConfigError(f"{where} cannot be asked ({reason(error)})") from error
-    if folder is None:
-        raise ConfigError(f"{where} has no such run with a run folder; give the folder itself")
-    return folder

@@ -110,11 +110,11 @@ def _make(
     with tqdm(total=sum(map(len, missing.values())), desc="Sampling", unit="picture") as bar:
         for key, places in missing.items():
             block = plan.blocks[key[0]]
-            model.use_scheduler(adapt_scheduler(own, **block.noise_levels))
+            scheduler = adapt_scheduler(own, **block.noise_levels)
             batches = sample_places(
                 model,
-                model.base if key[1] == BASE else model.finetuned,
-                model.scheduler.control_schedule(block.num_steps, block.eta),
+                model.base if key[1] == BASE else model.trained,
+                scheduler.control_process(block.num_steps, block.eta),
                 source.guidance_scale,
                 plan.prompts,
                 places,

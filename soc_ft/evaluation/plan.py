@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from soc_ft.config.schema import Count, CountOrZero, NonNegative, Section
 from soc_ft.evaluation.folders import PictureSet
+from soc_ft.options import Count, CountOrZero, NonNegative, Section
 
 Choice = str | dict[str, Any]
 

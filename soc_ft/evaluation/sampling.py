@@ -1,101 +1,147 @@
-"""Sampling pictures from a run folder."""
+"""Sampling pictures: with noise that is addressed by prompt and picture, whatever the batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from soc_ft.config import parse
-from soc_ft.core import Schedule, normal, rollout
-from soc_ft.methods.base import chunks
-from soc_ft.models.loading import build_model
+from soc_ft.core import Condition, Predictor, Process, Trajectory, normal, rollout
+from soc_ft.methods.problem import chunks
 from soc_ft.models.model import DiffusionModel
-from soc_ft.models.weights import load_weights
-from soc_ft.records.runs import find_weights
 
-GuidedPredictor = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+GuidedPredictor = Callable[[Tensor, Tensor, Condition, float], Tensor]
 """A predictor of the core that takes a guidance scale as well."""
 
+Place = tuple[int, int]
+"""(prompt, picture) indices, which address the noise together with a seed."""
 
-def sample_pictures(
-    config: DictConfig, folder: Path, run_config: DictConfig, prompts: Sequence[str]
-) -> Tensor:
-    """Sample ``samples_per_prompt`` pictures for every prompt.
 
-    Picture j of prompt i has its own noise, addressed by (seed, i, j): it does not depend on the
-    batch size, and is the same for the base and the fine-tuned model.
+@dataclass(frozen=True)
+class Samples:
+    """Trajectories of B pictures, and what they were sampled for."""
+
+    trajectory: Trajectory
+    condition: Condition
+    prompts: list[str]
+
+    @property
+    def latents(self) -> Tensor:
+        """(B, *latent), clean."""
+        return self.trajectory.states[:, -1]
+
+
+def sample_trajectories(
+    model: DiffusionModel,
+    predictor: Predictor,
+    process: Process,
+    prompts: Sequence[str],
+    places: Sequence[Place],
+    *,
+    seed: int,
+    stream: str,
+    keep_predictions: bool = False,
+) -> Samples:
+    """Sample the pictures of some places together.
 
     Args:
-        config: of conf/sample.yaml.
-        folder: the run folder.
-        run_config: the run's configuration.
+        model: encodes prompts.
+        predictor: of one of its networks.
+        process: K transitions.
         prompts: P prompts.
-
-    Returns:
-        (P * samples_per_prompt, 3, H, W) uint8, those of a prompt together.
-
-    Raises:
-        ConfigError: the checkpoint is missing or does not fit the model.
+        places: B of them.
+        seed: of the noise.
+        stream: name of the use that the noise is for.
+        keep_predictions: as in :func:`soc_ft.core.rollout`.
     """
-    run = parse(run_config)
-    weights = None if config.base else load_weights(find_weights(folder, config.checkpoint))
-    model = build_model(run_config.model, run_config.finetune, run.scheduler.noise_levels())
-    if weights is not None:
-        model.load_trainable_state(weights)
-    model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    schedule = model.scheduler.control_schedule(
-        config.num_steps or run.scheduler.num_steps,
-        run.scheduler.eta if config.eta is None else config.eta,
-    )
-    scale = model.guidance_scale if config.guidance_scale is None else config.guidance_scale
-    predictor = model.base if config.base else model.finetuned
-
-    places = [(i, j) for i in range(len(prompts)) for j in range(config.samples_per_prompt)]
-    batches = sample_places(
-        model, predictor, schedule, scale, prompts, places, config.seed, config.batch_size
-    )
-    total = -(-len(places) // config.batch_size)
-    return torch.cat([pictures for _, pictures in tqdm(batches, "Sampling", total)])
+    of_places = [prompts[prompt] for prompt, _ in places]
+    condition = model.encode(of_places)
+    shape = (process.num_steps + 1, *model.latent_shape)
+    noise = normal(shape, seed, stream, places).to(condition.device)
+    trajectory = rollout(predictor, process, condition, noise, keep_predictions=keep_predictions)
+    return Samples(trajectory, condition, of_places)
 
 
 @torch.no_grad()
 def sample_places(
     model: DiffusionModel,
     predictor: GuidedPredictor,
-    schedule: Schedule,
+    process: Process,
     guidance_scale: float,
     prompts: Sequence[str],
-    places: Sequence[tuple[int, int]],
+    places: Sequence[Place],
     seed: int,
     batch_size: int,
-) -> Iterator[tuple[Sequence[tuple[int, int]], Tensor]]:
+) -> Iterator[tuple[Sequence[Place], Tensor]]:
     """Sample pictures in batches.
 
     Args:
         model: encodes prompts and decodes latents.
-        predictor: ``model.base`` or ``model.finetuned``.
-        schedule: K transitions.
+        predictor: ``model.base`` or ``model.trained``.
+        process: K transitions.
         guidance_scale: w.
         prompts: P prompts.
-        places: (prompt, picture) indices, which address the noise together with ``seed``.
+        places: what is sampled.
         seed: of the noise.
         batch_size: pictures sampled together.
 
     Yields:
         Places, and their pictures (B, 3, H, W), uint8 on the CPU.
     """
-    shape = (schedule.num_steps + 1, *model.latent_shape)
     for part in chunks(len(places), batch_size):
-        batch = places[part]
-        condition = model.encode([prompts[i] for i, _ in batch])
-        noise = normal(shape, seed, "sample", batch).to(condition.device)
-        trajectory = rollout(
-            lambda x, t, c: predictor(x, t, c, guidance_scale), schedule, condition, noise
+        samples = sample_trajectories(
+            model,
+            lambda x, t, c: predictor(x, t, c, guidance_scale),
+            process,
+            prompts,
+            places[part],
+            seed=seed,
+            stream="sample",
         )
-        images = model.decode(trajectory.states[:, -1])
-        yield batch, (images.cpu() * 255).round().to(torch.uint8)
+        yield places[part], as_bytes(model.decode(samples.latents))
+
+
+def sample_pictures(
+    model: DiffusionModel,
+    process: Process,
+    prompts: Sequence[str],
+    *,
+    guidance_scale: float,
+    base: bool = False,
+    samples_per_prompt: int = 1,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> Tensor:
+    """Sample pictures of every prompt, with a progress bar.
+
+    Picture j of prompt i has its own noise, addressed by (seed, i, j): it does not depend on the
+    batch size, and is the same for the base and the trained model.
+
+    Args:
+        model: to be sampled, on its device.
+        process: K transitions.
+        prompts: P prompts.
+        guidance_scale: w.
+        base: sample the base model instead of the trained one.
+        samples_per_prompt: n.
+        seed: of the noise.
+        batch_size: pictures sampled together; changes no result.
+
+    Returns:
+        (P * n, 3, H, W) uint8 on the CPU, those of a prompt together.
+    """
+    places = [(i, j) for i in range(len(prompts)) for j in range(samples_per_prompt)]
+    predictor = model.base if base else model.trained
+    batches = sample_places(
+        model, predictor, process, guidance_scale, prompts, places, seed, batch_size
+    )
+    total = -(-len(places) // batch_size)
+    return torch.cat([pictures for _, pictures in tqdm(batches, "Sampling", total)])
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Pictures in [0, 1] as uint8 on the CPU."""
+    return (images.cpu() * 255).round().to(torch.uint8)

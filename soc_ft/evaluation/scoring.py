@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
+from soc_ft.evaluation.measuring import compared, measured, of_prompts
 from soc_ft.evaluation.pictures import release_memory
 from soc_ft.evaluation.plan import Measure
-from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
-from soc_ft.methods.base import chunks
+from soc_ft.evaluation.statistics import Scores
+from soc_ft.methods.problem import chunks
 
 
 def score(
@@ -41,20 +42,18 @@ def score(
         values = {}
         with tqdm(total=total, desc=f"Scoring {label}", unit="picture") as bar:
             for number, each in enumerate(sets):
-                values[number] = _of_prompts(metric, measure, each, batch_size, device, bar)
+                values[number] = _of_set(metric, measure, each, batch_size, device, bar)
         del metric
         release_memory()
         for number, (each, scores) in enumerate(zip(sets, all_scores, strict=True)):
-            scores.estimates[label] = mean_and_error(values[number])
             base = base_of(each, sets)
-            if base is not None:
-                of_base = values[sets.index(base)]
-                scores.differences[label] = paired_difference(values[number], of_base)
+            of_base = None if base is None else {label: values[sets.index(base)]}
+            compared(scores, {label: values[number]}, of_base)
     return all_scores
 
 
 @torch.no_grad()
-def _of_prompts(
+def _of_set(
     metric: Any,
     measure: Measure,
     each: PictureSet,
@@ -68,12 +67,10 @@ def _of_prompts(
     outputs = []
     for part in chunks(len(paths), batch_size):
         images = _read(paths[part]).to(device)
-        output = metric(images) if measure.embeds else metric(images, prompts[part])
-        outputs.append(output.double().cpu().numpy())
+        outputs.append(measured(metric, images, prompts[part]).double().cpu().numpy())
         bar.update(len(images))
     ends = np.cumsum([len(of_prompt) for of_prompt in each.paths])[:-1]
-    by_prompt = np.split(np.concatenate(outputs), ends)
-    return np.array([spread(v) if measure.embeds else v.mean() for v in by_prompt])
+    return of_prompts(np.split(np.concatenate(outputs), ends), measure.embeds)
 
 
 def _read(paths: Sequence[Path]) -> Tensor:

@@ -2,172 +2,158 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from soc_ft.core import (
-    AdjointAt,
-    QuantileMask,
-    adjoint_matching_loss,
-    control,
-    control_cost,
-    draw_steps,
-    inclusion_weights,
-    lean_adjoint,
-    log_weights,
-    path_noise,
-    rollout,
-    smoothed_gradient,
-)
-from soc_ft.methods.base import ControlProblem, Experience, Method, PairLoss, Request, chunks
+from soc_ft import core
+from soc_ft.errors import ConfigError
+from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
+from soc_ft.options import Count, CountOrZero, NonNegative, Quantile, Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from soc_ft.core import Condition
+    from soc_ft.methods.problem import Problem
 
 
 class AdjointMatching(Method):
     """Regress the control on the lean adjoint along sampled trajectories.
 
-    At sampled steps k, with everything but the fine-tuned prediction held fixed,
+    At sampled steps k, with everything but the trained prediction held fixed,
 
         loss = || sqrt(delta) u_k + sigma_k a_k ||^2,
-        sqrt(delta) u_k = (c_k / sigma_k) (eps_finetuned - eps_base).
+        sqrt(delta) u_k = (c_k / sigma_k) (f_trained - f_base).
 
-    Args:
-        early_fraction, early_share: see :func:`soc_ft.core.draw_steps`.
-        adjoint_at: ``"current"`` regresses step k on a_k, as the reference implementation does;
-            ``"next"`` on a_{k+1}, the exact optimum in discrete time.
-        prompt_dropout: share of samples whose control is regressed with the empty prompt, which
-            keeps the unconditional prediction, and so guidance, in step with the model.
-        mask_quantile, mask_decay: see :class:`soc_ft.core.QuantileMask`.
-        smoothing_copies, smoothing_std, smoothing_clip_quantile: see
-            :func:`soc_ft.core.smoothed_gradient`; no smoothing with 0 copies.
+    Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``.
     """
 
-    def __init__(
-        self,
-        needs_reward_gradient: bool,
-        regression_steps: int,
-        early_fraction: float,
-        early_share: float,
-        adjoint_at: AdjointAt,
-        prompt_dropout: float,
-        mask_quantile: float,
-        mask_decay: float,
-        smoothing_copies: int,
-        smoothing_std: float,
-        smoothing_clip_quantile: float,
-    ) -> None:
-        super().__init__(needs_reward_gradient, regression_steps)
-        self.strata = (early_fraction, early_share)
-        self.adjoint_at = adjoint_at
-        self.prompt_dropout = prompt_dropout
-        self.mask = QuantileMask(mask_quantile, mask_decay)
-        self.smoothing_copies = smoothing_copies
-        self.smoothing_std = smoothing_std
-        self.smoothing_clip_quantile = smoothing_clip_quantile
+    class Config(Method.Config):
+        """Options of conf/method/adjoint_matching.yaml."""
 
-    def collect(self, problem: ControlProblem, request: Request) -> Experience:
+        regression_steps: Count = Field(
+            4, description="steps of each trajectory that are regressed in one pass"
+        )
+        early_fraction: Share = Field(0.6, description="the first share of the steps ...")
+        early_share: Share = Field(0.5, description="... receives this share of the draws")
+        adjoint_at: Literal["current", "next"] = Field(
+            "current", description="current: a_k, as in the reference; next: a_{k+1}, exact"
+        )
+        adjoint_batch: Count = Field(
+            5, description="trajectories whose adjoint is solved together; changes no result"
+        )
+        prompt_dropout: Share = Field(
+            0.2, description="share of samples whose control is regressed with the empty prompt"
+        )
+        mask_quantile: Quantile = Field(
+            0.9, description="pairs beyond the average of this quantile of sqrt(loss) are left out"
+        )
+        mask_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+            0.9, description="of the moving average of that quantile"
+        )
+        smoothing_copies: CountOrZero = Field(
+            0, description="perturbed latents that the reward gradient is averaged over; 0: none"
+        )
+        smoothing_std: NonNegative = Field(0.02, description="scale of that perturbation")
+        smoothing_clip_quantile: Quantile = Field(
+            0.85, description="of the copies' gradient norms, that these are clipped to"
+        )
+
+    needs = Needs(reward_gradient=True, memoryless=True, importance=True)
+    config: Config
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options, see :class:`Config`; nothing is masked yet."""
+        super().__init__(**options)
+        self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
+        self.strata = (self.config.early_fraction, self.config.early_share)
+
+    def pairs_per_sample(self, num_steps: int) -> int:
+        """The steps that are regressed.
+
+        Raises:
+            ConfigError: a trajectory has fewer steps.
+        """
+        steps = self.config.regression_steps
+        if steps > num_steps:
+            raise ConfigError(
+                f"method.regression_steps={steps}: at most scheduler.num_steps={num_steps} steps "
+                "can be drawn from a trajectory"
+            )
+        return steps
+
+    def collect(self, problem: Problem, request: Request) -> Experience:
         """Sample trajectories and solve their lean adjoints down to the smallest drawn step."""
-        schedule = problem.schedule
-        steps = draw_steps(
-            request.uniform("steps", (request.passes, schedule.num_steps)),
-            self.regression_steps,
+        process = problem.process
+        steps = core.draw_steps(
+            request.uniform("steps", (request.passes, process.num_steps)),
+            self.config.regression_steps,
             *self.strata,
         )
         with problem.clock.phase("rollout"):
-            trajectory = rollout(
-                problem.sample_with,
-                schedule,
+            trajectory = core.rollout(
+                problem.trained,
+                process,
                 request.condition,
-                request.normal("trajectory", (schedule.num_steps + 1, *request.latent_shape)),
+                request.normal("trajectory", (process.num_steps + 1, *request.latent_shape)),
                 keep_predictions=request.keep_predictions,
             )
         with problem.clock.phase("reward gradient"):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
         with problem.clock.phase("adjoint"):
-            solutions = [
-                lean_adjoint(
-                    problem.base_in_adjoint,
-                    schedule,
-                    trajectory.states[rows],
-                    -problem.reward_scale * gradient[rows],
-                    request.condition[rows],
-                    steps[rows].flatten(1).amin(1),
-                    adjoint_at=self.adjoint_at,
-                )
-                for rows in chunks(len(rewards), problem.adjoint_batch)
-            ]
-        adjoints = torch.cat([solution.adjoints for solution in solutions])
+            adjoints, base_predictions = self._solve(
+                problem, request.condition, trajectory.states, gradient, steps
+            )
+        kept, places = core.kept_steps(steps, process.num_steps)
+        later = kept if self.config.adjoint_at == "current" else kept + 1
         tensors = {
-            "condition": request.condition,
-            "states": trajectory.states,
-            "adjoints": adjoints,
-            "base_predictions": torch.cat([solution.base_predictions for solution in solutions]),
             "steps": steps,
-            "without_prompt": request.uniform("dropout", (request.passes,)) < self.prompt_dropout,
+            "places": places,
+            "states": core.at_steps(trajectory.states, kept),
+            "adjoints": core.at_steps(adjoints, later),
+            "base_predictions": core.at_steps(base_predictions, kept),
+            "without_prompt": request.uniform("dropout", (request.passes,))
+            < self.config.prompt_dropout,
         }
         if trajectory.predictions is not None:
-            tensors["predictions"] = trajectory.predictions
-            tensors["noise"] = path_noise(schedule, trajectory)
+            tensors["next_states"] = core.at_steps(trajectory.states, kept + 1)
+            tensors["predictions"] = core.at_steps(trajectory.predictions, kept)
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
-    def loss(
-        self,
-        problem: ControlProblem,
-        tensors: dict[str, Tensor],
-        pass_index: int,
-        rows: Tensor,
-        slots: Tensor,
-    ) -> PairLoss:
+    def loss(self, problem: Problem, batch: Batch) -> Terms:
         """|| sqrt(delta) u_k + sigma_k a_k ||^2 for each pair."""
-        schedule = problem.schedule
-        k = tensors["steps"][rows, pass_index, slots]
-        x, t = tensors["states"][rows, k], schedule.timesteps.to(k.device)[k]
-        without_prompt = tensors["without_prompt"][rows, pass_index]
-        condition = tensors["condition"][rows]
+        process = problem.process
+        k, place = batch.slot("steps"), batch.slot("places")
+        x = batch.at("states", place)
+        t = process.times_of(k, x)
+        without_prompt = batch["without_prompt"][:, batch.pass_index]
+        condition = batch.condition
         if without_prompt.any():
-            condition = condition.clone()
-            condition[without_prompt] = problem.model.null_condition().to(condition)
+            condition = condition.where(~without_prompt, problem.model.null_condition())
         base = self._base_predictions(
-            problem, tensors["base_predictions"][rows, k], x, t, condition, without_prompt
+            problem, batch.at("base_predictions", place), x, t, condition, without_prompt
         )
-        prediction = problem.finetuned_in_control(x, t, condition, base)
-        u = control(prediction, base, schedule.control_gain[k.cpu()])
-        at = k if self.adjoint_at == "current" else k + 1
-        loss = adjoint_matching_loss(u, tensors["adjoints"][rows, at], schedule.sigma[k.cpu()])
-        weights = inclusion_weights(schedule.num_steps, self.regression_steps, *self.strata).to(
-            loss
-        )
-        cost = control_cost(u.detach()) * weights[k] * self.regression_steps
-        return PairLoss(loss, {"control_cost": cost})
+        prediction = problem.trained(x, t, condition, "control", base)
+        u = core.control(prediction, base, process.control_gain[k.cpu()])
+        loss = core.adjoint_matching_loss(u, batch.at("adjoints", place), process.sigma[k.cpu()])
+        regressed = self.config.regression_steps
+        weights = core.inclusion_weights(process.num_steps, regressed, *self.strata).to(loss)
+        cost = core.control_cost(u.detach()) * weights[k] * regressed
+        return Terms(loss, {"control_cost": cost}, self.mask.keep(loss))
 
-    def log_weights(
-        self,
-        problem: ControlProblem,
-        tensors: dict[str, Tensor],
-        pass_index: int,
-        rows: Tensor,
-        slots: Tensor,
-    ) -> Tensor:
+    def log_weights(self, problem: Problem, batch: Batch) -> Tensor:
         """Stepwise Girsanov log ratios; both sides are the law that samples, guidance included."""
-        schedule = problem.schedule
-        k = tensors["steps"][rows, pass_index, slots]
-        with torch.no_grad():
-            now = problem.sample_with(
-                tensors["states"][rows, k],
-                schedule.timesteps.to(k.device)[k],
-                tensors["condition"][rows],
-            )
-        return log_weights(
-            now,
-            tensors["predictions"][rows, k],
-            tensors["noise"][rows, k],
-            schedule.control_gain[k.cpu()],
-        )
+        import torch
 
-    def keep(self, losses: Tensor) -> Tensor:
-        """Leave out pairs beyond the running quantile; they stay in the mean as zeros."""
-        return self.mask.keep(losses)
+        process = problem.process
+        k, place = batch.slot("steps"), batch.slot("places")
+        x, predicted = batch.at("states", place), batch.at("predictions", place)
+        with torch.no_grad():
+            now = problem.trained(x, process.times_of(k, x), batch.condition)
+        noise = core.transition_noise(process, k, x, batch.at("next_states", place), predicted)
+        return core.log_weights(now, predicted, noise, process.control_gain[k.cpu()])
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Move the running quantile, which the next optimizer step will use."""
@@ -176,40 +162,75 @@ class AdjointMatching(Method):
         return {"masked_share": masked, "mask_threshold": self.mask.threshold}
 
     def state_dict(self) -> dict[str, Any]:
+        """The running quantile."""
         return {"mask": self.mask.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the running quantile."""
         self.mask.load_state_dict(state["mask"])
 
     def _reward_gradient(
-        self, problem: ControlProblem, request: Request, latents: Tensor
+        self, problem: Problem, request: Request, latents: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if self.smoothing_copies == 0:
+        copies = self.config.smoothing_copies
+        if copies == 0:
             return problem.reward_and_gradient(latents, request.prompts)
-        return smoothed_gradient(
+        return core.smoothed_gradient(
             lambda perturbed: problem.reward_and_gradient(perturbed, request.prompts),
             latents,
-            request.normal("smoothing", (self.smoothing_copies, *request.latent_shape)),
-            self.smoothing_std,
-            self.smoothing_clip_quantile,
+            request.normal("smoothing", (copies, *request.latent_shape)),
+            self.config.smoothing_std,
+            self.config.smoothing_clip_quantile,
+        )
+
+    def _solve(
+        self,
+        problem: Problem,
+        condition: Condition,
+        states: Tensor,
+        gradient: Tensor,
+        steps: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Adjoints (B, K+1, *latent) and base predictions (B, K, *latent), in batches."""
+        import torch
+
+        from soc_ft.methods.problem import chunks
+
+        solutions = [
+            core.lean_adjoint(
+                partial(problem.base, place="adjoint"),
+                problem.process,
+                states[rows],
+                -problem.reward_scale * gradient[rows],
+                condition[rows],
+                steps[rows].flatten(1).amin(1),
+                adjoint_at=self.config.adjoint_at,
+            )
+            for rows in chunks(len(states), self.config.adjoint_batch)
+        ]
+        return (
+            torch.cat([solution.adjoints for solution in solutions]),
+            torch.cat([solution.base_predictions for solution in solutions]),
         )
 
     def _base_predictions(
         self,
-        problem: ControlProblem,
+        problem: Problem,
         solved: Tensor,
         x: Tensor,
         t: Tensor,
-        condition: Tensor,
+        condition: Condition,
         without_prompt: Tensor,
     ) -> Tensor:
-        """The adjoint solve's predictions; anew only where the control is conditioned otherwise."""
-        anew = without_prompt
-        if problem.guidance_in_adjoint != problem.guidance_in_control:
-            anew = torch.ones_like(without_prompt)
-        if not anew.any():
+        """The adjoint solve's predictions; evaluated again where the control is conditioned else."""
+        import torch
+
+        again = without_prompt
+        if not problem.same_guidance("adjoint", "control"):
+            again = torch.ones_like(without_prompt)
+        if not again.any():
             return solved
         base = solved.clone()
         with torch.no_grad():
-            base[anew] = problem.base_in_control(x[anew], t[anew], condition[anew]).to(base)
+            base[again] = problem.base(x[again], t[again], condition[again], "control").to(base)
         return base

@@ -1,123 +1,63 @@
-"""What a fine-tuning method is, and what it may ask of the model and the reward."""
+"""What a fine-tuning method is.
+
+Nothing heavy is imported here: a method's options and needs are checked before torch is. A method's
+file keeps to that by importing torch inside its functions, and the rest as ``from soc_ft import
+core``.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict
 
-from soc_ft.core import Schedule, normal, uniform
-from soc_ft.methods.problem import PartScores
-from soc_ft.profiling import Clock
-from soc_ft.rewards.base import Composite, Reward
+from soc_ft import core
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Denoisers(Protocol):
-    """The base model and the fine-tuned one. Shapes are those of :data:`soc_ft.core.Predictor`."""
-
-    def base(
-        self, x: Tensor, t: Tensor, condition: Tensor, guidance_scale: float = 1.0
-    ) -> Tensor: ...
-
-    def finetuned(
-        self,
-        x: Tensor,
-        t: Tensor,
-        condition: Tensor,
-        guidance_scale: float = 1.0,
-        base_prediction: Tensor | None = None,
-    ) -> Tensor: ...
-
-    def null_condition(self) -> Tensor: ...
-
-    def decode(self, latents: Tensor) -> Tensor: ...
+    from soc_ft.core import Condition
+    from soc_ft.methods.problem import Problem
 
 
-@dataclass
-class ControlProblem:
-    """One stochastic optimal control problem: a base process, a reward, and how guidance enters.
+@dataclass(frozen=True)
+class Anchor:
+    """A further policy beside the base and the trained one: a copy of the trained weights.
 
     Attributes:
-        model: predictions and decoding.
-        reward: scores pictures for their prompts.
-        schedule: the transitions that are controlled.
-        reward_scale: lambda > 0; the optimum samples p_base(x) exp(lambda r(x)).
-        guidance_scale: w of the trajectories that are sampled; 1 means none.
-        guidance_in_adjoint: whether the adjoint differentiates the guided base prediction.
-        guidance_in_control: whether the control compares guided predictions.
-        reward_batch: pictures that are decoded and scored together.
-        adjoint_batch: trajectories whose adjoint is solved together.
-        clock: receives the seconds of each phase.
-        parts: receives the scores of the reward's parts, if it has any.
+        name: that :meth:`Problem.anchor` is asked for.
+        refresh: when it follows the trained weights: before each round of samples (the policy
+            that sampled), after each optimizer step, or when the method says so.
+        decay: share of itself that it keeps at a refresh, in [0, 1); 0 copies.
     """
 
-    model: Denoisers
-    reward: Reward
-    schedule: Schedule
-    reward_scale: float
-    guidance_scale: float
-    guidance_in_adjoint: bool
-    guidance_in_control: bool
-    reward_batch: int
-    adjoint_batch: int
-    clock: Clock = field(default_factory=Clock)
-    parts: PartScores = field(default_factory=PartScores)
+    name: str
+    refresh: Literal["round", "step", "never"] = "round"
+    decay: float = 0.0
 
-    def sample_with(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """eps_hat of the fine-tuned model as trajectories are sampled: the law behind a ratio."""
-        return self.model.finetuned(x, t, condition, self.guidance_scale)
 
-    def base_in_adjoint(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """eps_hat of the base model whose Jacobian the adjoint follows."""
-        return self.model.base(x, t, condition, self._scale(self.guidance_in_adjoint))
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks for; a configuration that does not give it is refused before it starts.
 
-    def base_in_control(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """eps_hat of the base model that the control is measured from."""
-        return self.model.base(x, t, condition, self._scale(self.guidance_in_control))
+    Attributes:
+        reward_gradient: the reward must be differentiable.
+        memoryless: the process must forget its start (eta >= 1).
+        group_size: consecutive samples that share a prompt.
+        anchors: further policies.
+        replay: samples may be used in several passes.
+        importance: :meth:`Method.log_weights` gives a ratio, so samples can be weighted.
+    """
 
-    def finetuned_in_control(
-        self, x: Tensor, t: Tensor, condition: Tensor, base_prediction: Tensor
-    ) -> Tensor:
-        """eps_hat of the fine-tuned model that is regressed."""
-        return self.model.finetuned(
-            x, t, condition, self._scale(self.guidance_in_control), base_prediction
-        )
-
-    def reward_of(self, latents: Tensor, prompts: Sequence[str]) -> Tensor:
-        """(B,) float32 rewards of clean latents, without gradient."""
-        scores = []
-        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
-            for rows in chunks(len(latents), self.reward_batch):
-                images = self.model.decode(latents[rows])
-                scores.append(self._score(images, prompts[rows]))
-        return torch.cat(scores)
-
-    def reward_and_gradient(self, latents: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(B,) rewards and (B, *latent) their gradients with respect to clean latents."""
-        scores = torch.empty(len(latents), device=latents.device)
-        gradient = torch.empty_like(latents)
-        # Scores are compared and differentiated; reduced precision costs more than it saves here.
-        with torch.enable_grad(), torch.autocast(latents.device.type, enabled=False):
-            for rows in chunks(len(latents), self.reward_batch):
-                x = latents[rows].detach().requires_grad_()
-                score = self._score(self.model.decode(x), prompts[rows])
-                gradient[rows] = torch.autograd.grad(score.sum(), x)[0]
-                scores[rows] = score.detach()
-        return scores, gradient
-
-    def _score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        if not isinstance(self.reward, Composite):
-            return self.reward(images, prompts).float()
-        scores = self.reward.part_scores(images, prompts)
-        self.parts.note(scores)
-        return self.reward.combine(scores).float()
-
-    def _scale(self, guided: bool) -> float:
-        return self.guidance_scale if guided else 1.0
+    reward_gradient: bool = False
+    memoryless: bool = False
+    group_size: int = 1
+    anchors: tuple[Anchor, ...] = ()
+    replay: bool = True
+    importance: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,30 +65,45 @@ class Request:
     """The samples that a method is asked to collect.
 
     Attributes:
-        prompts: B prompts.
-        condition: (B, L, D), their encodings.
+        prompts: B prompts; those of a group are the same.
+        condition: B rows, their encodings.
         latent_shape: shape of one latent.
         seed: seed of the run.
-        addresses: B integer tuples, distinct over the whole run, that all randomness is drawn by.
+        addresses: B pairs (round, sample), distinct over the whole run, that all randomness is
+            drawn by.
         passes: how often the samples will be used.
+        group_size: consecutive samples of a round that share a prompt.
         keep_predictions: whether :meth:`Method.log_weights` will be asked for.
     """
 
     prompts: Sequence[str]
-    condition: Tensor
+    condition: Condition
     latent_shape: tuple[int, ...]
     seed: int
-    addresses: Sequence[tuple[int, ...]]
-    passes: int
-    keep_predictions: bool
+    addresses: Sequence[tuple[int, int]]
+    passes: int = 1
+    group_size: int = 1
+    keep_predictions: bool = False
 
-    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
-        """(B, *shape) standard normal draws for the use named ``stream``."""
-        return normal(shape, self.seed, stream, self.addresses).to(self.condition.device)
+    def normal(self, stream: str, shape: Sequence[int], *, shared: bool = False) -> Tensor:
+        """(B, *shape) standard normal draws for the use named ``stream``.
 
-    def uniform(self, stream: str, shape: Sequence[int]) -> Tensor:
+        With ``shared`` the samples of a group get the same draw.
+        """
+        return core.normal(shape, self.seed, *self._places(stream, shared)).to(
+            self.condition.device
+        )
+
+    def uniform(self, stream: str, shape: Sequence[int], *, shared: bool = False) -> Tensor:
         """(B, *shape) draws uniform in [0, 1) for the use named ``stream``."""
-        return uniform(shape, self.seed, stream, self.addresses).to(self.condition.device)
+        return core.uniform(shape, self.seed, *self._places(stream, shared)).to(
+            self.condition.device
+        )
+
+    def _places(self, stream: str, shared: bool) -> tuple[str, Sequence[tuple[int, int]]]:
+        if not shared:
+            return stream, self.addresses
+        return f"{stream} of a group", [(r, i // self.group_size) for r, i in self.addresses]
 
 
 @dataclass(frozen=True)
@@ -157,98 +112,198 @@ class Experience:
 
     Attributes:
         rewards: (B,).
-        tensors: what :meth:`Method.loss` needs, each with leading dim B.
-        stats: further numbers to log, each (B,), or (B, n) with a column for each step of the
-            trajectory and zero where it was not measured.
+        tensors: what :meth:`Method.loss` needs, each with leading dim B. They stay where they were
+            made.
+        stats: further numbers, each (B,), or (B, n) with a column for each step of the trajectory
+            and zero where it was not measured. They are logged, and :meth:`Method.prepare` has
+            those of the whole round.
     """
 
     rewards: Tensor
-    tensors: dict[str, Tensor]
-    stats: dict[str, Tensor]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    stats: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class PairLoss:
-    """Losses of (sample, step) pairs.
+class Round:
+    """The samples of a round over all chunks and processes, in the order of their numbers.
 
     Attributes:
-        loss: (N,), differentiable.
+        index: number of the round, from 0.
+        rewards: (n,) on the CPU.
+        finite: (n,) bool, samples none of whose numbers is infinite or NaN; the others are left
+            out of the loss, and should be of statistics.
+        stats: of :class:`Experience`, each (n,) or (n, ...).
+        prompts: n prompts.
+        group_size: consecutive samples that share a prompt.
+    """
+
+    index: int
+    rewards: Tensor
+    finite: Tensor
+    stats: Mapping[str, Tensor]
+    prompts: Sequence[str]
+    group_size: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N pairs of a sample and one of its slots, out of the B samples of an optimizer batch.
+
+    Attributes:
+        tensors: of the B samples, as collected and prepared; the rewards are among them.
+        conditions: B rows.
+        sample_prompts: B prompts.
+        addresses: B pairs (round, sample).
+        seed: seed of the run.
+        pass_index: how often the samples were used before.
+        rows: (N,) int64, positions of the pairs' samples.
+        slots: (N,) int64, in [0, :meth:`Method.pairs_per_sample`).
+    """
+
+    tensors: Mapping[str, Tensor]
+    conditions: Condition
+    sample_prompts: Sequence[str]
+    addresses: Sequence[tuple[int, int]]
+    seed: int
+    pass_index: int
+    rows: Tensor
+    slots: Tensor
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """(N, ...) entries of the pairs' samples of a tensor (B, ...)."""
+        return self.tensors[name][self.rows]
+
+    def slot(self, name: str) -> Tensor:
+        """(N, ...) entries of the pairs of a tensor (B, passes, slots, ...)."""
+        return self.tensors[name][self.rows, self.pass_index, self.slots]
+
+    def at(self, name: str, places: Tensor) -> Tensor:
+        """(N, ...) entries of a tensor (B, n, ...) at each pair's own place (N,)."""
+        return self.tensors[name][self.rows, places]
+
+    @property
+    def condition(self) -> Condition:
+        """N rows."""
+        return self.conditions[self.rows]
+
+    @property
+    def prompts(self) -> list[str]:
+        """N prompts."""
+        return [self.sample_prompts[row] for row in self.rows.tolist()]
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        """(N, *shape) standard normal draws, each pair's own in each pass."""
+        return core.normal(shape, self.seed, stream, self._places()).to(self.rows.device)
+
+    def uniform(self, stream: str, shape: Sequence[int]) -> Tensor:
+        """(N, *shape) draws uniform in [0, 1), each pair's own in each pass."""
+        return core.uniform(shape, self.seed, stream, self._places()).to(self.rows.device)
+
+    def select(self, pairs: slice | Tensor) -> Batch:
+        """Some of the pairs."""
+        return replace(self, rows=self.rows[pairs], slots=self.slots[pairs])
+
+    def _places(self) -> list[tuple[int, ...]]:
+        pairs = zip(self.rows.tolist(), self.slots.tolist(), strict=True)
+        return [(*self.addresses[row], self.pass_index, slot) for row, slot in pairs]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Losses of N pairs.
+
+    Attributes:
+        loss: (N,), differentiable; each a function of its own pair alone.
         stats: numbers to log, each (N,), detached.
+        kept: (N,) bool, pairs whose loss counts; the others stay in the mean as zeros. None keeps
+            all.
     """
 
     loss: Tensor
-    stats: dict[str, Tensor]
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    kept: Tensor | None = None
 
 
 class Method(ABC):
-    """A fine-tuning method: what it collects, and its loss on (sample, step) pairs.
+    """A fine-tuning method: what it collects, what it makes of a round, and its loss on pairs.
 
     Sampling in batches, replay, micro-batches, optimisation, distribution, logging and resuming
     are shared by all methods and live elsewhere.
 
-    Args:
-        needs_reward_gradient: whether the reward must be differentiable.
-        regression_steps: S, pairs that each sample contributes to an optimizer step.
+    Attributes:
+        needs: what it asks for; where that depends on the options, a property.
+        config: the options of this instance.
     """
 
-    def __init__(self, needs_reward_gradient: bool, regression_steps: int) -> None:
-        self.needs_reward_gradient = needs_reward_gradient
-        self.regression_steps = regression_steps
+    class Config(BaseModel):
+        """Options with their types, ranges, defaults and meanings; a method extends it."""
 
-    @abstractmethod
-    def collect(self, problem: ControlProblem, request: Request) -> Experience:
-        """Sample with the current model, without gradient."""
+        model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @abstractmethod
-    def loss(
-        self,
-        problem: ControlProblem,
-        tensors: dict[str, Tensor],
-        pass_index: int,
-        rows: Tensor,
-        slots: Tensor,
-    ) -> PairLoss:
-        """Loss of N pairs.
+    needs: Needs = Needs()
+    config: Any
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options.
 
         Args:
-            problem: the control problem.
-            tensors: of one optimizer batch, as collected.
-            pass_index: how often the samples were used before.
-            rows: (N,) int64, positions in the batch.
-            slots: (N,) int64 in [0, S), which of a sample's pairs.
-        """
+            **options: of :class:`Config`.
 
-    def log_weights(
-        self,
-        problem: ControlProblem,
-        tensors: dict[str, Tensor],
-        pass_index: int,
-        rows: Tensor,
-        slots: Tensor,
-    ) -> Tensor:
+        Raises:
+            ValidationError: an option is unknown or out of its range.
+        """
+        self.config = self.Config(**options)
+
+    def pairs_per_sample(self, num_steps: int) -> int:
+        """S, pairs that each sample contributes to an optimizer step; 1 is whole samples.
+
+        Args:
+            num_steps: K of the process.
+
+        Raises:
+            ConfigError: the options do not fit a process of so many steps.
+        """
+        return 1
+
+    @abstractmethod
+    def collect(self, problem: Problem, request: Request) -> Experience:
+        """Sample with the current model, without gradient; no statistics across samples."""
+
+    def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
+        """What follows from a whole round: advantages, dense returns, preferences.
+
+        The same on every process.
+
+        Returns:
+            Tensors (n, ...) of the round's samples, which :meth:`loss` finds beside those that
+            were collected.
+        """
+        return {}
+
+    @abstractmethod
+    def loss(self, problem: Problem, batch: Batch) -> Terms:
+        """Loss of the pairs of a batch; it is averaged over all pairs of the optimizer step."""
+
+    def log_weights(self, problem: Problem, batch: Batch) -> Tensor:
         """(N,) log ratio of the current model's law of the pairs to the one that sampled them.
 
-        Zero here: a method that replays samples overrides it.
+        Asked of methods whose ``needs.importance`` says that they have one.
         """
-        return torch.zeros(len(rows), device=rows.device)
-
-    def keep(self, losses: Tensor) -> Tensor:
-        """(N,) bool: pairs that count. All of them, unless a method masks outliers."""
-        return torch.ones_like(losses, dtype=torch.bool)
+        raise NotImplementedError(f"{type(self).__name__} gives no importance ratio")
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Told the losses of all pairs of an optimizer step, over all processes; may log."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """What a resumed run needs, loadable by ``torch.load(weights_only=True)``."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         return
-
-
-def chunks(total: int, size: int) -> list[slice]:
-    """Consecutive slices of at most ``size`` that cover ``range(total)``."""
-    return [slice(start, min(start + size, total)) for start in range(0, total, size)]

@@ -31,19 +31,22 @@ class DreamSimEmbedding:
     """Embedding of the DreamSim ensemble (Fu et al. 2023), as ``dreamsim()`` of its package.
 
     The squared distance of two embeddings is twice their DreamSim distance.
-
-    Args:
-        cache: folder that ``dreamsim(cache_dir=...)`` has filled; None takes the environment's
-            ``DREAMSIM_CACHE``, or else ``~/.cache/dreamsim``.
-
-    Raises:
-        ConfigError: the folder lacks a file, or one of them does not hold the ensemble's weights.
     """
 
     name = "dreamsim"
     embeds = True
 
     def __init__(self, cache: str | None = None) -> None:
+        """Load the ensemble, which takes seconds.
+
+        Args:
+            cache: folder that ``dreamsim(cache_dir=...)`` has filled; None takes the environment's
+                ``DREAMSIM_CACHE``, or else ``~/.cache/dreamsim``.
+
+        Raises:
+            ConfigError: the folder lacks a file, or one of them does not hold the ensemble's
+                weights.
+        """
         self.check_arguments({"cache": cache})
         folder = cache_folder(cache)
         try:

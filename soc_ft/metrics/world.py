@@ -28,13 +28,15 @@ class ShapesAccuracy:
     The judge is the classifier that ships with the embedded model. It was trained on the
     generator's ground truth and never met the reward: where the reward rises and this falls, the
     reward is being hacked.
-
-    Args:
-        weights: folder of the classifier; the shipped one by default.
-        attribute: count this attribute only (``shape``, ``color``, ...); all of them by default.
     """
 
     def __init__(self, weights: str | None = None, attribute: str | None = None) -> None:
+        """Load the classifier.
+
+        Args:
+            weights: folder of the classifier; the shipped one by default.
+            attribute: count this attribute only (``shape``, ``color``, ...); all by default.
+        """
         from soc_ft.world import CLASSIFIER
         from soc_ft.world.classifier import ShapesClassifier
 
@@ -67,19 +69,20 @@ class ShapesAccuracy:
 
 
 class ShapesEmbedding:
-    """Embedding of the contrastive model behind the shapes reward.
-
-    Args:
-        weights: folder of the scorer; the shipped one by default.
-
-    Raises:
-        ConfigError: ``weights`` does not hold a scorer.
-    """
+    """Embedding of the contrastive model behind the shapes reward."""
 
     name = "shapes"
     embeds = True
 
     def __init__(self, weights: str | None = None) -> None:
+        """Load the contrastive model.
+
+        Args:
+            weights: folder of the scorer; the shipped one by default.
+
+        Raises:
+            ConfigError: ``weights`` does not hold a scorer.
+        """
         from soc_ft.world import REWARD
         from soc_ft.world.scorer import ShapesScorer
 

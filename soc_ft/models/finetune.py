@@ -12,28 +12,27 @@ from typing import TYPE_CHECKING, Protocol
 from soc_ft.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
+    from soc_ft.models.family import Family
     from soc_ft.models.networks import Networks
 
 
 class FineTuning(Protocol):
-    """How a pretrained UNet is fine-tuned."""
+    """How a pretrained network is fine-tuned."""
 
-    def attach(self, unet: UNet2DConditionModel) -> Networks:
-        """Build base and trained network from a frozen, pretrained ``unet``."""
+    def attach(self, family: Family) -> Networks:
+        """Build base and trained network from the frozen, pretrained one of a family."""
         ...
 
 
 @dataclass(frozen=True)
 class Full:
-    """Train a second copy of the whole UNet; it starts at the base prediction."""
+    """Train a second copy of the whole network; it starts at the base prediction."""
 
-    def attach(self, unet: UNet2DConditionModel) -> Networks:
-        """Copy the UNet."""
+    def attach(self, family: Family) -> Networks:
+        """Copy the network."""
         from soc_ft.models.networks import TwoNetworks, trainable_copy
 
-        return TwoNetworks(unet, trainable_copy(unet), additive=False)
+        return TwoNetworks(family.network, trainable_copy(family.network), family.call)
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,27 @@ class LoRA:
         if self.alpha <= 0:
             raise ConfigError(f"finetune.alpha={self.alpha}: must be positive")
 
-    def attach(self, unet: UNet2DConditionModel) -> Networks:
-        """Add the adapter layers to ``unet`` itself.
+    def attach(self, family: Family) -> Networks:
+        """Add the adapter layers to the network itself.
 
         Raises:
-            ConfigError: no layer of the UNet has one of the names in ``targets``.
+            ConfigError: no layer of the network has one of the names in ``targets``.
         """
         from soc_ft.models.networks import AdaptedNetwork
 
         return AdaptedNetwork(
-            unet, rank=self.rank, alpha=self.alpha, targets=self.targets, seed=self.seed
+            family.network,
+            family.call,
+            rank=self.rank,
+            alpha=self.alpha,
+            targets=self.targets,
+            seed=self.seed,
         )
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Train a second copy of the UNet whose output is added to the base model's eps_hat.
+    """Train a second copy of the network whose output is added to the base model's.
 
     The last layer is re-initialised small, so the model starts near the base prediction. The
     regression evaluates the trained network only, where the base prediction is known already.
@@ -93,21 +97,21 @@ class Offset:
         if self.init_scale < 0:
             raise ConfigError(f"finetune.init_scale={self.init_scale}: must not be negative")
 
-    def attach(self, unet: UNet2DConditionModel) -> Networks:
-        """Copy the UNet and re-initialise the copy's last layer."""
+    def attach(self, family: Family) -> Networks:
+        """Copy the network and re-initialise the copy's last layer."""
         from soc_ft.models.networks import TwoNetworks, reinitialise, trainable_copy
 
-        offset = trainable_copy(unet)
-        reinitialise(offset.conv_out, self.init_scale, self.seed)
-        return TwoNetworks(unet, offset, additive=True)
+        offset = trainable_copy(family.network)
+        reinitialise(family.last_layer(offset), self.init_scale, self.seed)
+        return TwoNetworks(family.network, offset, family.call, additive=True)
 
 
 @dataclass(frozen=True)
 class Frozen:
     """Train nothing: a base model to sample from, in memory once."""
 
-    def attach(self, unet: UNet2DConditionModel) -> Networks:
-        """Let the UNet be both networks."""
+    def attach(self, family: Family) -> Networks:
+        """Let the network be both."""
         from soc_ft.models.networks import TwoNetworks
 
-        return TwoNetworks(unet, unet, additive=False)
+        return TwoNetworks(family.network, family.network, family.call)

@@ -52,10 +52,11 @@ def load_model(
 
     from soc_ft.models.model import DiffusionModel
     from soc_ft.models.scheduler import adapt_scheduler
+    from soc_ft.models.stable_diffusion import StableDiffusion
 
     pipeline = load_pipeline(path, revision, variant, single_file_config=single_file_config)
     return DiffusionModel(
-        pipeline,
+        StableDiffusion(pipeline),
         finetune,
         adapt_scheduler(pipeline.scheduler.config, **(scheduler or {})),
         frozen_dtype=getattr(torch, frozen_dtype),

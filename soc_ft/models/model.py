@@ -1,4 +1,4 @@
-"""A Stable Diffusion and the network that is fine-tuned from it, as predictors of the core."""
+"""A pretrained model and the network that is fine-tuned from it, as predictors of the core."""
 
 from __future__ import annotations
 
@@ -6,47 +6,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Self
 
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from soc_ft.core import Condition
 from soc_ft.errors import ConfigError
+from soc_ft.models.family import Family
 from soc_ft.models.finetune import FineTuning
-from soc_ft.models.prediction import to_epsilon
 from soc_ft.models.scheduler import SOCDDIMScheduler
 from soc_ft.profiling import EvaluationCounter
 
 Attention = Literal["auto", "plain"]
+Network = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
 class DiffusionModel(nn.Module):
-    """Text encoder, decoder, base predictor and fine-tuned predictor of a Stable Diffusion.
+    """Text encoder, decoder, base predictor and trained predictor, whatever the family.
 
-    Latents are those that the UNet sees (scaled). ``base`` and ``finetuned`` are predictors of the
-    core: (x (N, *latent), t (N,) int64 training timesteps, condition (N, L, D)) -> eps_hat
-    (N, *latent), in the dtype of x. eps_hat refers to the alpha_bar of ``scheduler``, as in
-    diffusers.
+    ``base`` and ``trained`` are predictors of the core: (x (N, *latent), t (N,) float32 times,
+    condition of N rows) -> the network's own output (N, *latent), in the dtype of x. Latents are
+    those that the network sees (scaled).
 
     The module is always in evaluation mode: with dropout, the predictor that is regressed would not
     be the one that sampled.
 
-    Args:
-        pipeline: gives its parts away to the model, which freezes and changes them in place.
-        finetune: what is trained.
-        scheduler: of sampling and fine-tuning.
-        frozen_dtype: of all weights that are not trained. Trained weights stay in float32.
-        attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
-        gradient_checkpointing: recompute activations of the networks and of the decoder in the
-            backward pass.
-        guidance_scale: recommended for this checkpoint; kept as an attribute, applied nowhere here.
+    Attributes:
+        family: encodes, decodes and calls networks.
+        networks: base, trained and anchors.
+        scheduler: of sampling and fine-tuning; makes their processes.
+        guidance_scale: recommended for this checkpoint; applied nowhere here.
+        counter: counts evaluations of the networks.
     """
-
-    alphas_cumprod: Tensor
-    _null_condition: Tensor
 
     def __init__(
         self,
-        pipeline: StableDiffusionPipeline,
+        family: Family,
         finetune: FineTuning,
         scheduler: SOCDDIMScheduler,
         *,
@@ -55,21 +48,26 @@ class DiffusionModel(nn.Module):
         gradient_checkpointing: bool = False,
         guidance_scale: float = 1.0,
     ) -> None:
+        """Prepare a pretrained model for fine-tuning.
+
+        Args:
+            family: gives its network away, which is changed in place.
+            finetune: what is trained.
+            scheduler: of sampling and fine-tuning.
+            frozen_dtype: of all weights that are not trained. Trained weights stay in float32.
+            attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
+            gradient_checkpointing: recompute activations of the networks and of the decoder in the
+                backward pass.
+            guidance_scale: see the class.
+        """
         super().__init__()
-        self.tokenizer = pipeline.tokenizer
-        self.text_encoder = pipeline.text_encoder.requires_grad_(False)
-        self.vae = pipeline.vae.requires_grad_(False)
-        unet = pipeline.unet.requires_grad_(False)
+        self.family = family
         if attention == "plain":
-            self.vae.set_attn_processor(AttnProcessor())
-            unet.set_attn_processor(AttnProcessor())
-        self.networks = finetune.attach(unet)
+            family.use_plain_attention()
+        self.networks = finetune.attach(family)
         self.scheduler = scheduler
         self.guidance_scale = guidance_scale
         self.counter = EvaluationCounter()
-
-        trained = self.networks.trained.named_parameters()
-        self._trainable = [name for name, parameter in trained if parameter.requires_grad]
         for parameter in self.parameters():
             dtype = torch.float32 if parameter.requires_grad else frozen_dtype
             parameter.data = parameter.data.to(dtype)
@@ -77,63 +75,38 @@ class DiffusionModel(nn.Module):
         self.to(memory_format=torch.channels_last)
         if gradient_checkpointing:
             self.networks.enable_gradient_checkpointing()
-            self.vae.enable_gradient_checkpointing()
+            family.enable_decoder_checkpointing()
         self.train(False)
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.clone(), persistent=False)
-        self.register_buffer("_null_condition", self.encode([""]), persistent=False)
+        self._null_names = []
+        for name, tensor in self.encode([""]).tensors.items():
+            self.register_buffer(f"_null_{name}", tensor, persistent=False)
+            self._null_names.append(name)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever ``mode`` is; gradients are not affected."""
         return super().train(False)
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of one picture."""
-        config = self.networks.trained.config
-        size = config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return config.in_channels, height, width
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the latents of one picture."""
+        return self.family.latent_shape
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.alphas_cumprod.device
-
-    def use_scheduler(self, scheduler: SOCDDIMScheduler) -> None:
-        """Predict with the noise levels of another scheduler, adapted from this model's own."""
-        self.scheduler = scheduler
-        self.alphas_cumprod.copy_(scheduler.alphas_cumprod)
+        return self.null_condition().device
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Text-encoder states (B, L, D) in float32, as ``StableDiffusionPipeline.encode_prompt``.
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """What the networks are conditioned on, in float32: a row for each prompt."""
+        return self.family.encode(prompts)
 
-        Prompts are padded and truncated to the tokenizer's length L.
-        """
-        tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        device = self.text_encoder.device
-        states = self.text_encoder(
-            tokens.input_ids.to(device),
-            attention_mask=tokens.attention_mask.to(device) if uses_mask else None,
-        )[0]
-        return states.float()
-
-    def null_condition(self) -> Tensor:
-        """(1, L, D), the condition of the empty prompt."""
-        return self._null_condition
+    def null_condition(self) -> Condition:
+        """The condition of the empty prompt, one row."""
+        return Condition(**{name: getattr(self, f"_null_{name}") for name in self._null_names})
 
     def decode(self, latents: Tensor, micro_batch: int | None = None) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] of latents (B, *latent); differentiable.
-
-        Values are clamped to [0, 1] as the pipeline does, so the gradient is that of the picture
-        that is seen: zero for channels of pixels that are black or white beyond the range.
 
         Args:
             latents: clean latents.
@@ -142,60 +115,78 @@ class DiffusionModel(nn.Module):
                 ``gradient_checkpointing``).
         """
         parts = latents.split(micro_batch or len(latents))
-        return torch.cat([self._decode(part) for part in parts])
+        return torch.cat([self.family.decode(part) for part in parts])
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        config = self.vae.config
-        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-        decoded = self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0]
-        return (decoded.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+    def base(
+        self, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float = 1.0
+    ) -> Tensor:
+        """Output of the base model.
 
-    def base(self, x: Tensor, t: Tensor, condition: Tensor, guidance_scale: float = 1.0) -> Tensor:
-        """eps_hat of the base model.
-
-        A ``guidance_scale`` w other than 1 gives eps(null) + w (eps(condition) - eps(null)), from
-        one batch of 2N (Ho & Salimans 2022, in the parametrisation of diffusers).
+        A ``guidance_scale`` w other than 1 gives f(null) + w (f(condition) - f(null)), from one
+        batch of 2N (Ho & Salimans 2022, in the parametrisation of diffusers).
         """
-        output = self._guided(self.networks.base_output, x, t, condition, guidance_scale)
-        return self._to_epsilon(output, x, t)
+        return self._guided(self.networks.base_output, x, t, condition, guidance_scale)
 
-    def finetuned(
+    def trained(
         self,
         x: Tensor,
         t: Tensor,
-        condition: Tensor,
+        condition: Condition,
         guidance_scale: float = 1.0,
         base_prediction: Tensor | None = None,
     ) -> Tensor:
-        """eps_hat of the fine-tuned model; guidance as in ``base``.
+        """Output of the trained model; guidance as in ``base``.
 
         Args:
             x: (N, *latent).
-            t: (N,) int64 training timesteps.
-            condition: (N, L, D).
+            t: (N,) float32 times.
+            condition: N rows.
             guidance_scale: w.
             base_prediction: (N, *latent), ``base`` at the same arguments if it is known. Saves its
                 evaluation where the trained network adds to the base; unused otherwise.
         """
         output = self._guided(self.networks.trained_output, x, t, condition, guidance_scale)
+        return self._added(output, x, t, condition, guidance_scale, base_prediction)
+
+    @torch.no_grad()
+    def anchor(
+        self, name: str, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float = 1.0
+    ) -> Tensor:
+        """Output of an anchor, without gradient; guidance as in ``base``."""
+
+        def network(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            return self.networks.anchor_output(name, x, t, condition)
+
+        output = self._guided(network, x, t, condition, guidance_scale)
+        return self._added(output, x, t, condition, guidance_scale, None)
+
+    def add_anchor(self, name: str) -> None:
+        """Keep a copy of the trained weights as they are now, to be evaluated beside them."""
+        self.networks.add_anchor(name)
+
+    def _added(
+        self,
+        output: Tensor,
+        x: Tensor,
+        t: Tensor,
+        condition: Condition,
+        guidance_scale: float,
+        base_prediction: Tensor | None,
+    ) -> Tensor:
+        """The output itself, or what it is an offset of added to it."""
         if not self.networks.additive:
-            return self._to_epsilon(output, x, t)
+            return output
         if base_prediction is None:
             base_prediction = self.base(x, t, condition, guidance_scale)
         return base_prediction + output
 
     def _guided(
-        self,
-        network: Callable[[Tensor, Tensor, Tensor], Tensor],
-        x: Tensor,
-        t: Tensor,
-        condition: Tensor,
-        guidance_scale: float,
+        self, network: Network, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float
     ) -> Tensor:
         if guidance_scale == 1.0:
             return self._counted(network(x, t, condition))
-        null = self._null_condition.to(condition).expand_as(condition)
-        output = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([null, condition]))
+        both = Condition.cat([self.null_condition().expand(len(x)), condition])
+        output = network(torch.cat([x, x]), torch.cat([t, t]), both)
         unconditional, conditional = self._counted(output).chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
@@ -203,36 +194,49 @@ class DiffusionModel(nn.Module):
         self.counter.record(output)
         return output
 
-    def _to_epsilon(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        alpha_bar = self.alphas_cumprod[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-        return to_epsilon(output, x, alpha_bar, self.scheduler.config.prediction_type)
-
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters to optimise, in the order of ``trainable_state``."""
-        return (self.networks.trained.get_parameter(name) for name in self._trainable)
+        return self.networks.trainable_parameters()
 
     def trainable_state(self) -> dict[str, Tensor]:
         """The trained weights by name, sharing memory with the model.
 
-        The names are those of the trained UNet (with PEFT's layers under LoRA).
+        The names are those of the trained network (with PEFT's layers under LoRA).
         """
-        trained = self.networks.trained
-        return {name: trained.get_parameter(name).detach() for name in self._trainable}
+        return self.networks.trainable_state()
 
-    @torch.no_grad()
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
         """Copy weights saved from ``trainable_state`` into the model.
 
         Raises:
             ConfigError: names are missing or left over, or a shape differs. Nothing is copied then.
         """
-        own = self.trainable_state()
-        if problem := _mismatch(own, state):
-            raise ConfigError(
-                f"the checkpoint does not fit the model, check model and finetune: {problem}"
-            )
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
+        _copy_into(self.trainable_state(), state)
+
+    def anchor_states(self) -> dict[str, dict[str, Tensor]]:
+        """The weights of all anchors, each as ``trainable_state``."""
+        return {name: self.networks.anchor_state(name) for name in self.networks.anchor_names}
+
+    def load_anchor_states(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Copy weights saved from ``anchor_states`` into the model's anchors.
+
+        Raises:
+            ConfigError: an anchor is missing, or its weights do not fit.
+        """
+        for name, own in self.anchor_states().items():
+            if name not in states:
+                raise ConfigError(f"the checkpoint has no anchor {name!r}; check method")
+            _copy_into(own, states[name])
+
+
+@torch.no_grad()
+def _copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    if problem := _mismatch(own, given):
+        raise ConfigError(
+            f"the checkpoint does not fit the model, check model and finetune: {problem}"
+        )
+    for name, tensor in own.items():
+        tensor.copy_(given[name])
 
 
 def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:

@@ -1,147 +1,245 @@
-"""The denoising networks behind a fine-tuned model: a frozen base and what is trained."""
+"""The denoising networks behind a fine-tuned model: a frozen base, what is trained, and anchors.
+
+They know no family: a family hands over its network and how it is called.
+"""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from soc_ft.core import Condition
 from soc_ft.errors import ConfigError
+
+Call = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
+"""(network, x (N, *latent), t (N,) float32, condition of N rows) -> its output, in the dtype of x."""
+
+TRAINED = "default"
+"""Name of the adapter that is trained."""
 
 
 class Networks(nn.Module, ABC):
-    """Base and trained network of a fine-tuning mode.
+    """Base and trained network of a fine-tuning mode, and copies of the trained weights.
 
     Attributes:
         trained: the module that holds the trainable parameters.
-        additive: the trained network gives an offset of the base model's eps_hat, instead of a
-            prediction of its own.
+        additive: the trained network gives an offset of the base model's output, instead of an
+            output of its own.
+        anchor_names: of the anchors that there are.
     """
 
-    def __init__(self, trained: UNet2DConditionModel, *, additive: bool = False) -> None:
+    def __init__(self, trained: nn.Module, call: Call, *, additive: bool = False) -> None:
+        """Hold the networks.
+
+        Args:
+            trained: holds the trainable parameters.
+            call: how the family's network is called.
+            additive: see the class.
+        """
         super().__init__()
         self.trained = trained
         self.additive = additive
+        self.anchor_names: list[str] = []
+        self._call = call
+        self._trainable = [name for name, each in trained.named_parameters() if each.requires_grad]
 
     @abstractmethod
-    def base_output(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Output of the base network (N, *latent), in its own prediction type."""
+    def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of the base network (N, *latent)."""
 
-    def trained_output(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Output of the trained network (N, *latent), in its prediction type or as an offset."""
-        return _evaluate(self.trained, x, t, condition)
+    def trained_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of the trained network (N, *latent), or an offset."""
+        return self._call(self.trained, x, t, condition)
+
+    @abstractmethod
+    def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """As :meth:`trained_output`, with the weights of an anchor and no gradient to them."""
+
+    @abstractmethod
+    def add_anchor(self, name: str) -> None:
+        """Keep a copy of the trained weights as they are now."""
+
+    @abstractmethod
+    def anchor_state(self, name: str) -> dict[str, Tensor]:
+        """The weights of an anchor under the names of the trained ones, sharing memory."""
 
     @abstractmethod
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass, of the base network's too."""
 
+    def trainable_state(self) -> dict[str, Tensor]:
+        """The trained weights by name, sharing memory with the network."""
+        return {name: self.trained.get_parameter(name).detach() for name in self._trainable}
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters to optimise, in the order of :meth:`trainable_state`."""
+        return (self.trained.get_parameter(name) for name in self._trainable)
+
+    @torch.no_grad()
+    def refresh_anchor(self, name: str, decay: float = 0.0) -> None:
+        """Let an anchor follow the trained weights: anchor <- decay anchor + (1 - decay) trained.
+
+        Args:
+            name: of the anchor.
+            decay: in [0, 1); 0 copies.
+        """
+        trained = self.trainable_state()
+        for key, tensor in self.anchor_state(name).items():
+            if decay == 0:
+                tensor.copy_(trained[key])
+            else:
+                tensor.lerp_(trained[key], 1 - decay)
+
 
 class TwoNetworks(Networks):
-    """A frozen base network beside a trained one."""
+    """A frozen base network beside a trained one; anchors are further frozen networks."""
 
     def __init__(
-        self, base: UNet2DConditionModel, trained: UNet2DConditionModel, *, additive: bool
+        self, base: nn.Module, trained: nn.Module, call: Call, *, additive: bool = False
     ) -> None:
-        super().__init__(trained, additive=additive)
+        """Hold both networks; they may be the same one, if nothing is trained."""
+        super().__init__(trained, call, additive=additive)
         self.base = base
+        self.anchors = nn.ModuleDict()
 
-    def base_output(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the frozen network."""
-        return _evaluate(self.base, x, t, condition)
+        return self._call(self.base, x, t, condition)
+
+    def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of the anchor's network."""
+        return self._call(self.anchors[name], x, t, condition)
+
+    def add_anchor(self, name: str) -> None:
+        """Copy the trained network."""
+        self.anchors[name] = copy.deepcopy(self.trained).requires_grad_(False)
+        self.anchor_names.append(name)
+
+    def anchor_state(self, name: str) -> dict[str, Tensor]:
+        """The weights of the anchor's network that are trained in the other."""
+        network = self.anchors[name]
+        return {key: network.get_parameter(key).detach() for key in self._trainable}
 
     def enable_gradient_checkpointing(self) -> None:
         """Switch it on in both networks."""
-        self.base.enable_gradient_checkpointing()
-        self.trained.enable_gradient_checkpointing()
+        for network in (self.base, self.trained):
+            network.enable_gradient_checkpointing()  # type: ignore[operator]
 
 
 class AdaptedNetwork(Networks):
-    """One network with LoRA layers: on it is the trained network, off the base."""
+    """One network with LoRA layers: on it is the trained network, off the base.
+
+    Anchors are further adapters of the same layers.
+    """
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
+        network: nn.Module,
+        call: Call,
         *,
         rank: int,
         alpha: float,
         targets: Sequence[str],
         seed: int,
     ) -> None:
-        _add_adapter(unet, rank, alpha, list(targets), seed)
-        super().__init__(unet)
-        self._adapters = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
-        self._adapted = True
+        """Add the layers to ``network`` itself; the others as of :class:`soc_ft.models.finetune.LoRA`.
 
-    def base_output(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        Raises:
+            ConfigError: no layer has one of the names in ``targets``.
+        """
+        self._settings = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            init_lora_weights="gaussian",
+            target_modules=list(targets),
+        )
+        _add_adapter(network, self._settings, TRAINED, seed)
+        super().__init__(network, call)
+        self._layers = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
+        self._active: str | None = TRAINED
+
+    def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output with the adapters off."""
-        with self._base_network():
-            return _evaluate(self.trained, x, t, condition)
+        with self._using(None):
+            return self._call(self.trained, x, t, condition)
+
+    def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output with the anchor's adapter on."""
+        with self._using(name):
+            return self._call(self.trained, x, t, condition)
+
+    def add_anchor(self, name: str) -> None:
+        """Add an adapter with the trained weights."""
+        _add_adapter(self.trained, self._settings, name, seed=0)
+        self.anchor_names.append(name)
+        for parameter in self._parameters_of(name).values():
+            parameter.data = parameter.data.float()
+        self._switch(TRAINED)  # a new adapter is the active one
+        self.refresh_anchor(name)
+
+    def anchor_state(self, name: str) -> dict[str, Tensor]:
+        """The weights of the anchor's adapter."""
+        return {key: each.detach() for key, each in self._parameters_of(name).items()}
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute each block as the network, base or trained, that it was evaluated in."""
-        self.trained.enable_gradient_checkpointing(self._checkpoint)
+        """Recompute each block with the adapter that it was evaluated with."""
+        self.trained.enable_gradient_checkpointing(self._checkpoint)  # type: ignore[operator]
 
-    def _checkpoint(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+    def _parameters_of(self, name: str) -> Mapping[str, nn.Parameter]:
+        """Parameters of an adapter under the names of the trained one's."""
+        return {
+            key: self.trained.get_parameter(key.replace(f".{TRAINED}.", f".{name}."))
+            for key in self._trainable
+        }
+
+    def _checkpoint(self, block: nn.Module, *inputs: Any) -> Any:
         # The backward pass runs after base_output has switched the adapters on again.
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), nullcontext() if adapted else self._base_network()
+            return nullcontext(), self._using(active)
 
-        adapted = self._adapted
+        active = self._active
         return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
     @contextmanager
-    def _base_network(self) -> Iterator[None]:
-        self._switch(adapted=False)
+    def _using(self, adapter: str | None) -> Iterator[None]:
+        """One adapter, or none of them."""
+        before = self._active
+        self._switch(adapter)
         try:
             yield
         finally:
-            self._switch(adapted=True)
+            self._switch(before)
 
-    def _switch(self, *, adapted: bool) -> None:
-        for layer in self._adapters:
-            layer.enable_adapters(adapted)
-        self._adapted = adapted
+    def _switch(self, adapter: str | None) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(adapter is not None)
+            if adapter is not None and self.anchor_names:
+                layer.set_adapter(adapter, inference_mode=adapter != TRAINED)
+        self._active = adapter
 
 
-def _add_adapter(
-    unet: UNet2DConditionModel, rank: int, alpha: float, targets: list[str], seed: int
-) -> None:
-    settings = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        init_lora_weights="gaussian",
-        target_modules=targets,
-    )
+def _add_adapter(network: nn.Module, settings: LoraConfig, name: str, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            unet.add_adapter(settings)
+            network.add_adapter(settings, adapter_name=name)  # type: ignore[operator]
         except ValueError as error:
+            targets = sorted(settings.target_modules or ())
             raise ConfigError(f"finetune.targets={targets}: {error}") from None
 
 
-def _evaluate(unet: UNet2DConditionModel, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """Evaluate in the network's dtype and answer in that of ``x``; ``t`` stays an integer."""
-    output = unet(
-        x.to(unet.dtype),
-        t,
-        encoder_hidden_states=condition.to(unet.dtype),
-        return_dict=False,
-    )[0]
-    return output.to(x.dtype)
-
-
-def trainable_copy(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A copy of ``unet`` whose parameters require gradients."""
-    return copy.deepcopy(unet).requires_grad_(True)
+def trainable_copy(network: nn.Module) -> nn.Module:
+    """A copy of ``network`` whose parameters require gradients."""
+    return copy.deepcopy(network).requires_grad_(True)
 
 
 def reinitialise(layer: nn.Conv2d, scale: float, seed: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from soc_ft.core.schedule import Schedule
+from soc_ft.core import Process, ddim
 from soc_ft.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ class SOCDDIMScheduler(DDIMScheduler):
 
     For eta > 1 the noise of a transition may exceed the variance of its marginal,
     sigma^2 > 1 - alpha_bar'. ``step`` then takes the root of a negative number and returns NaN, as
-    in diffusers; the schedule of ``control_schedule`` stays finite, with the sign of the root
+    in diffusers; the schedule of ``control_process`` stays finite, with the sign of the root
     changed.
     """
 
@@ -43,14 +43,14 @@ class SOCDDIMScheduler(DDIMScheduler):
         self.timesteps = self.timesteps[:num_inference_steps]
         self.final_alpha_cumprod = (1 + self.alphas_cumprod[self.timesteps[-1].item()]) / 2
 
-    def control_schedule(self, num_steps: int, eta: float) -> Schedule:
-        """The core's schedule whose A, c and sigma are those of ``step`` on ``num_steps`` steps.
+    def control_process(self, num_steps: int, eta: float) -> Process:
+        """The core's process whose A, c and sigma are those of ``step`` on ``num_steps`` steps.
 
         Like ``step`` it takes alpha_bar' at t - T // K. That is the next timestep wherever K
         divides T, and may be off by one elsewhere. Resets the timesteps of this scheduler.
 
         Raises:
-            ConfigError: the configuration has no such schedule (clipped or thresholded predictions,
+            ConfigError: the configuration has no such process (clipped or thresholded predictions,
                 more steps than training timesteps, zero terminal signal-to-noise ratio).
         """
         if self.config.clip_sample or self.config.thresholding:
@@ -66,7 +66,9 @@ class SOCDDIMScheduler(DDIMScheduler):
             following = timesteps - stride
             final = self.final_alpha_cumprod.cpu().double()
             alpha_bar_next = torch.where(following >= 0, table[following.clamp(min=0)], final)
-            return Schedule(timesteps, table[timesteps], alpha_bar_next, eta)
+            return ddim(
+                timesteps, table[timesteps], alpha_bar_next, eta, self.config.prediction_type
+            )
         except ValueError as error:
             raise ConfigError(f"scheduler with num_steps={num_steps}: {error}") from None
 

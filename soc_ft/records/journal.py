@@ -25,10 +25,12 @@ class Record:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Record:
+        """The record that :meth:`to_json` wrote."""
         metrics = {name: float(value) for name, value in entry["metrics"].items()}
         return cls(entry["seq"], entry["step"], entry["time"], metrics)
 
     def to_json(self) -> dict[str, Any]:
+        """The record as strict JSON has it."""
         # JSON has no NaN and no infinities: they travel as the strings that float() understands.
         metrics = {
             name: value if value - value == 0 else repr(value)
@@ -50,6 +52,11 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        """Name the file, which the first record creates.
+
+        Args:
+            path: of the file.
+        """
         self.path = path
         self._lines = JsonLines(path)
         self._last_seq: int | None = None

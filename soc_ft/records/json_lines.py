@@ -21,6 +21,11 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
+        """Name the file, which the first record creates, with its folders.
+
+        Args:
+            path: of the file.
+        """
         self.path = path
         self._descriptor: int | None = None
 
@@ -52,6 +57,7 @@ class JsonLines:
         self.close()
 
     def close(self) -> None:
+        """Give up the file until the next append."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -70,6 +76,11 @@ class JsonLinesTail:
     """Reads what was appended since the last call, starting over when the file was replaced."""
 
     def __init__(self, path: Path) -> None:
+        """Start at the top of a file, which need not be there yet.
+
+        Args:
+            path: of the file.
+        """
         self.path = path
         self.restarts = 0
         self._file: io.BufferedReader | None = None
@@ -96,6 +107,7 @@ class JsonLinesTail:
         return records
 
     def close(self) -> None:
+        """Give up the file; the next :meth:`read` starts at its top."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -61,7 +61,8 @@ def compose(
         settings: its settings.
         summaries: of the settings, if any of them measured something.
         bases: their base models.
-        plots, grids: files that are there.
+        plots: that were drawn; each gets a heading of its own.
+        grids: sheets of samples.
         notes: Markdown of a person, or "".
     """
     blocks: list[Block] = [Notes(notes)] if notes.strip() else []

@@ -32,6 +32,7 @@ class Curve:
     error: NDArray[np.float64]
 
     def __bool__(self) -> bool:
+        """Whether there is a point to draw."""
         return len(self.x) > 0
 
 

@@ -36,17 +36,23 @@ Text = Sequence[Inline] | Inline
 
 @dataclass(frozen=True)
 class Heading:
+    """Of a section; level 1 is the title of the document."""
+
     text: str
     level: int = 2
 
 
 @dataclass(frozen=True)
 class Paragraph:
+    """Running text."""
+
     text: Text
 
 
 @dataclass(frozen=True)
 class Bullets:
+    """A list without an order."""
+
     items: Sequence[Text]
 
 

@@ -16,19 +16,7 @@ if TYPE_CHECKING:
 
 
 class Aesthetic(NetworkReward):
-    """How much people would like a picture, whatever its prompt, from about 1 to 10.
-
-    Args:
-        weights: file, folder or hub id of the head (``sac+logos+ava1-l14-linearMSE.pth`` of
-            github.com/christophschuhmann/improved-aesthetic-predictor, by another name on the
-            hub).
-        clip_weights: file, folder or hub id of the weights of transformers' ``CLIPModel``.
-        dtype: of CLIP; the head is float32.
-        batch_size: pictures that are scored and differentiated together; None is all of them.
-
-    Raises:
-        ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
-    """
+    """How much people would like a picture, whatever its prompt, from about 1 to 10."""
 
     name = "aesthetic"
 
@@ -39,6 +27,20 @@ class Aesthetic(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
+        """Load CLIP and the head.
+
+        Args:
+            weights: file, folder or hub id of the head (``sac+logos+ava1-l14-linearMSE.pth`` of
+                github.com/christophschuhmann/improved-aesthetic-predictor, by another name on the
+                hub).
+            clip_weights: file, folder or hub id of the weights of transformers' ``CLIPModel``.
+            dtype: of CLIP; the head is float32.
+            batch_size: pictures that are scored and differentiated together; None is all of them.
+
+        Raises:
+            ConfigError: an argument is wrong; a file is missing, cannot be read or holds other
+                weights.
+        """
         self._build(
             {
                 "weights": weights,

@@ -21,15 +21,6 @@ class HPSv2(NetworkReward):
     """Human preference for a picture given its prompt: a cosine, typically 0.2 to 0.35.
 
     The picture is fitted into a square with black margins; prompts are cut to 77 tokens.
-
-    Args:
-        version: of the published weights, "v2.1" or "v2.0".
-        weights: file, folder or hub id of the checkpoint.
-        dtype: of the network.
-        batch_size: pictures that are scored and differentiated together; None is all of them.
-
-    Raises:
-        ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
     """
 
     name = "hpsv2"
@@ -41,6 +32,18 @@ class HPSv2(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
+        """Load the network.
+
+        Args:
+            version: of the published weights, "v2.1" or "v2.0".
+            weights: file, folder or hub id of the checkpoint.
+            dtype: of the network.
+            batch_size: pictures that are scored and differentiated together; None is all of them.
+
+        Raises:
+            ConfigError: an argument is wrong; a file is missing, cannot be read or holds other
+                weights.
+        """
         self._build(
             {"version": version, "weights": weights, "dtype": dtype, "batch_size": batch_size}
         )

@@ -18,15 +18,6 @@ class ImageReward(NetworkReward):
     """Human preference for a picture given its prompt; about standardised over the training data.
 
     Prompts are cut to 35 tokens of bert-base-uncased, as in the official code.
-
-    Args:
-        weights: file, folder or hub id of ``ImageReward.pt``.
-        vocabulary: file, folder or hub id of the ``vocab.txt`` of bert-base-uncased.
-        dtype: of the network.
-        batch_size: pictures that are scored and differentiated together; None is all of them.
-
-    Raises:
-        ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
     """
 
     name = "imagereward"
@@ -38,6 +29,18 @@ class ImageReward(NetworkReward):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
+        """Load the network and its tokenizer.
+
+        Args:
+            weights: file, folder or hub id of ``ImageReward.pt``.
+            vocabulary: file, folder or hub id of the ``vocab.txt`` of bert-base-uncased.
+            dtype: of the network.
+            batch_size: pictures that are scored and differentiated together; None is all of them.
+
+        Raises:
+            ConfigError: an argument is wrong; a file is missing, cannot be read or holds other
+                weights.
+        """
         self._build(
             {
                 "weights": weights,

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 
 
 class JPEGCompressibility:
-    """Minus the size of the picture as a JPEG, in kB (1000 bytes).
-
-    Args:
-        quality: of the encoder, 1 to 95.
-    """
+    """Minus the size of the picture as a JPEG, in kB (1000 bytes)."""
 
     name: ClassVar[str] = "jpeg_compressibility"
     differentiable: ClassVar[bool] = False
 
     def __init__(self, quality: int = 95) -> None:
+        """Choose the encoder's quality.
+
+        Args:
+            quality: of the encoder, 1 to 95.
+        """
         self.quality = quality
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -23,14 +23,6 @@ class NetworkReward(ABC):
     """Loads a frozen network when it is built, and scores with it.
 
     Rewards with the same weights and precision share one network in a process.
-
-    Args:
-        weights: file, folder or hub id of the weights.
-        dtype: of the network.
-        batch_size: pictures that are scored and differentiated together; None is all of them.
-
-    Raises:
-        ConfigError: an argument is wrong; a file is missing, cannot be read or holds other weights.
     """
 
     name: ClassVar[str]
@@ -44,6 +36,17 @@ class NetworkReward(ABC):
         dtype: Precision = "float32",
         batch_size: int | None = None,
     ) -> None:
+        """Load the network, or share one that is loaded.
+
+        Args:
+            weights: file, folder or hub id of the weights.
+            dtype: of the network.
+            batch_size: pictures that are scored and differentiated together; None is all of them.
+
+        Raises:
+            ConfigError: an argument is wrong; a file is missing, cannot be read or holds other
+                weights.
+        """
         self._build({"weights": weights, "dtype": dtype, "batch_size": batch_size})
 
     def _build(self, arguments: Mapping[str, Any]) -> None:

@@ -16,19 +16,21 @@ class ShapesReward:
     A small CLIP with a quality head, trained on synthetic preferences (Bradley-Terry). Scores
     are standardised: samples of the embedded base model have mean 0 and standard deviation 1.
     Where the prompt leaves them open, a large size and a central position are preferred.
-
-    Args:
-        weights: folder written by ``python -m soc_ft.world.training stage=reward``; the
-            shipped one by default.
-
-    Raises:
-        ConfigError: ``weights`` does not hold a scorer.
     """
 
     name = "shapes"
     differentiable = True
 
     def __init__(self, weights: str | None = None) -> None:
+        """Load the scorer.
+
+        Args:
+            weights: folder written by ``python -m soc_ft.world.training stage=reward``; the
+                shipped one by default.
+
+        Raises:
+            ConfigError: ``weights`` does not hold a scorer.
+        """
         from soc_ft.world import REWARD
         from soc_ft.world.scorer import ShapesScorer
 

@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 
 class Weighted:
-    """Sum of rewards, each times its coefficient; differentiable if all of them are.
-
-    Args:
-        rewards: by name; each part's score is logged under it, without its coefficient.
-        coefficients: by the same names.
-
-    Raises:
-        ConfigError: the names differ, or there are none.
-    """
+    """Sum of rewards, each times its coefficient; differentiable if all of them are."""
 
     name = "weighted"
     differentiable = True
 
     def __init__(self, rewards: Mapping[str, Reward], coefficients: Mapping[str, float]) -> None:
+        """Put rewards together.
+
+        Args:
+            rewards: by name; each part's score is logged under it, without its coefficient.
+            coefficients: by the same names.
+
+        Raises:
+            ConfigError: the names differ, or there are none.
+        """
         self.check_arguments({"rewards": rewards, "coefficients": coefficients})
         self.rewards = dict(rewards)
         self.coefficients = dict(coefficients)

@@ -31,6 +31,7 @@ class WeightFile:
     key: str = "reward"
 
     def __str__(self) -> str:
+        """The setting that decides it, as messages begin."""
         place = self.given or self.repository
         return f"{self.key}.{self.argument}={place} (of {self.reward})"
 

@@ -25,15 +25,16 @@ from soc_ft.sweeps.status import read_sweep
 
 
 class FolderLauncher(Launcher):
-    """Writes a folder for each job and hands the folders on; what they hold is all that runs.
-
-    Args:
-        parameters: of the launcher, from its configuration group.
-    """
+    """Writes a folder for each job and hands the folders on; what they hold is all that runs."""
 
     name: str
 
     def __init__(self, **parameters: Any) -> None:
+        """Keep the parameters, interpolations resolved; Hydra says later what to launch.
+
+        Args:
+            parameters: of the launcher, from its configuration group.
+        """
         self.parameters = {
             key: OmegaConf.to_container(value, resolve=True)
             if OmegaConf.is_config(value)

@@ -81,14 +81,15 @@ class SlurmLauncher(FolderLauncher):
 
 
 class SlurmJob:
-    """What submitit calls in each task of a job.
-
-    Args:
-        folder: of the job.
-        patience: seconds that saving may take after the signal.
-    """
+    """What submitit calls in each task of a job."""
 
     def __init__(self, folder: Path, patience: float) -> None:
+        """Say which job it is; submitit writes that to disk and calls it on a node.
+
+        Args:
+            folder: of the job.
+            patience: seconds that saving may take after the signal.
+        """
         self.folder = folder
         self.patience = patience
 

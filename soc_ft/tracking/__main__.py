@@ -12,6 +12,14 @@ from soc_ft.tracking.store import reason
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the command line.
+
+    Args:
+        arguments: None takes those of the process.
+
+    Returns:
+        The exit code, the worst of all folders: 0 delivered, 1 not delivered, 2 never tracked.
+    """
     parser = argparse.ArgumentParser(prog="python -m soc_ft.tracking", description=__doc__)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="run folder")
     parser.add_argument("--uri", help="tracking URI to use instead of the recorded one")

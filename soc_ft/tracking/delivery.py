@@ -55,10 +55,12 @@ class DeliveryState:
 
     @classmethod
     def load(cls, run_dir: Path) -> DeliveryState:
+        """How far the delivery of a run folder got; the start if there was none."""
         path = run_dir / TRACKING_FOLDER / DELIVERY_FILE
         return cls(**json.loads(path.read_text())) if path.is_file() else cls()
 
     def save(self, run_dir: Path) -> None:
+        """Write it down, whole or not at all."""
         path = run_dir / TRACKING_FOLDER / DELIVERY_FILE
         replace_file(path, json.dumps(asdict(self), indent=1).encode())
 
@@ -71,21 +73,24 @@ class Backlog:
     operations: int
 
     def __str__(self) -> str:
+        """Both numbers, for a message."""
         return f"{self.records} records of metrics and {self.operations} other entries"
 
     def __bool__(self) -> bool:
+        """Whether anything waits."""
         return bool(self.records or self.operations)
 
 
 class Delivery:
-    """Delivers one run folder. Calls block on the store: keep them off the training thread.
-
-    Args:
-        run_dir: the run folder.
-        uri: tracking URI to use instead of the recorded one.
-    """
+    """Delivers one run folder. Calls block on the store: keep them off the training thread."""
 
     def __init__(self, run_dir: Path, uri: str | None = None) -> None:
+        """Name the run; nothing is read, and no store is asked, before :meth:`deliver`.
+
+        Args:
+            run_dir: the run folder.
+            uri: tracking URI to use instead of the recorded one.
+        """
         self.run_dir = run_dir
         self._folder = run_dir / TRACKING_FOLDER
         self._uri = uri

@@ -22,17 +22,18 @@ _STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class RunLogger(Logger):
-    """Records a run in its folder; only the process of rank zero does anything.
-
-    Args:
-        run_dir: the run folder; the curves go to ``metrics.jsonl`` inside it.
-        tracker: delivers the record elsewhere; None keeps it on disk alone.
-        flush_timeout: seconds that the end of a run waits for the tracker.
-    """
+    """Records a run in its folder; only the process of rank zero does anything."""
 
     def __init__(
         self, run_dir: Path, tracker: Tracker | None = None, flush_timeout: float = 30.0
     ) -> None:
+        """Name the run folder, in which nothing is written before there is a record.
+
+        Args:
+            run_dir: the run folder; the curves go to ``metrics.jsonl`` inside it.
+            tracker: delivers the record elsewhere; None keeps it on disk alone.
+            flush_timeout: seconds that the end of a run waits for the tracker.
+        """
         super().__init__()
         self.run_dir = run_dir
         self.journal = Journal(run_dir / JOURNAL_FILE)
@@ -41,14 +42,17 @@ class RunLogger(Logger):
 
     @property
     def name(self) -> str:
+        """Empty, so that Lightning puts no folder between :attr:`save_dir` and its files."""
         return ""
 
     @property
     def version(self) -> str:
+        """Empty, for the same reason."""
         return ""
 
     @property
     def save_dir(self) -> str:
+        """The run folder."""
         return str(self.run_dir)
 
     @rank_zero_only

@@ -24,13 +24,6 @@ class MLflowTracker:
 
     Training never waits: a store that is dead, slow or not there yet only delays the delivery,
     which goes on when it answers, if need be in the next process that resumes the run.
-
-    Args:
-        experiment: name of the MLflow experiment.
-        uri: tracking URI; None takes ``MLFLOW_TRACKING_URI``, or else an SQLite database.
-        path: folder of that database; artifacts go beside it.
-        run_name: None lets MLflow invent one.
-        interval: seconds between deliveries; after a failure the wait doubles up to a minute.
     """
 
     def __init__(
@@ -41,6 +34,15 @@ class MLflowTracker:
         run_name: str | None = None,
         interval: float = 2.0,
     ) -> None:
+        """Say where to deliver; nothing is asked of MLflow before :meth:`start`.
+
+        Args:
+            experiment: name of the MLflow experiment.
+            uri: tracking URI; None takes ``MLFLOW_TRACKING_URI``, or else an SQLite database.
+            path: folder of that database; artifacts go beside it.
+            run_name: None lets MLflow invent one.
+            interval: seconds between deliveries; after a failure the wait doubles up to a minute.
+        """
         self.uri = uri or default_uri(Path(path))
         self.experiment = experiment
         self.run_name = run_name
@@ -63,6 +65,15 @@ class MLflowTracker:
         resumed: bool = False,
         sweep_folder: Path | None = None,
     ) -> None:
+        """Write down that the run begins, and start the thread that delivers.
+
+        Args:
+            run_dir: the run folder.
+            params: flat; passwords in addresses are left out of what is kept.
+            tags: flat, likewise.
+            resumed: whether the run goes on; if not, what other params left there is forgotten.
+            sweep_folder: of the sweep that the run is a job of.
+        """
         self._run_dir = run_dir
         self._outbox = Outbox(run_dir)
         params = {key: without_password(value) for key, value in params.items()}
@@ -85,19 +96,27 @@ class MLflowTracker:
         self._thread.start()
 
     def notify(self) -> None:
+        """Wake the thread; returns at once."""
         with self._changed:
             self._requested += 1
             self._changed.notify_all()
 
     def upload(self, path: Path, folder: str | None = None, name: str | None = None) -> None:
+        """Queue a file, which goes to ``folder`` among the artifacts, as ``name`` or its own."""
         assert self._outbox is not None
         self._outbox.put_file(path, folder, name)
 
     def end(self, status: str) -> None:
+        """Queue the end: FINISHED, FAILED or KILLED."""
         assert self._outbox is not None
         self._outbox.put(End(status))
 
     def flush(self, timeout: float) -> str:
+        """Wait up to ``timeout`` seconds for the delivery.
+
+        Returns:
+            One line: where everything is, or what is missing and the command that delivers it.
+        """
         self.notify()
         with self._changed:
             request = self._requested
@@ -117,6 +136,7 @@ class MLflowTracker:
         )
 
     def close(self) -> None:
+        """Stop the thread; a request that is under way gets one more second."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

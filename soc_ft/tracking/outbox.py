@@ -58,6 +58,11 @@ class Outbox:
     """Appends operations for a run folder; :class:`.delivery.Delivery` carries them out."""
 
     def __init__(self, run_dir: Path) -> None:
+        """Name the run folder; the first operation creates the file.
+
+        Args:
+            run_dir: the run folder.
+        """
         self._run_dir = run_dir
         self._lines = JsonLines(outbox_path(run_dir))
 
@@ -71,21 +76,30 @@ class Outbox:
         shutil.rmtree(self._run_dir / TRACKING_FOLDER, ignore_errors=True)
 
     def put(self, operation: Operation) -> None:
+        """Append an operation.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         self._lines.append(to_json(operation))
 
     def put_file(self, path: Path, folder: str | None, name: str | None = None) -> None:
+        """Append a file by its place relative to the run folder, so that both can move."""
         relative = os.path.relpath(path.absolute(), self._run_dir.absolute())
         self.put(Artifact(relative, folder, name or path.name))
 
 
 def outbox_path(run_dir: Path) -> Path:
+    """Where the queue of a run folder is, or would be."""
     return run_dir / TRACKING_FOLDER / OUTBOX_FILE
 
 
 def to_json(operation: Operation) -> dict[str, Any]:
+    """An operation with its ``kind``, as one line of the file holds it."""
     kind = next(kind for kind, cls in _KINDS.items() if isinstance(operation, cls))
     return {"kind": kind, **asdict(operation)}
 
 
 def from_json(entry: Mapping[str, Any]) -> Operation:
+    """The operation that :func:`to_json` wrote."""
     return _KINDS[entry["kind"]](**{key: entry[key] for key in entry if key != "kind"})

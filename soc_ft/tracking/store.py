@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from soc_ft.errors import RunError
+from soc_ft.errors import ConfigError, RunError
 from soc_ft.files import locked, publish_file
 from soc_ft.records.provenance import without_password
 
@@ -70,6 +70,11 @@ class Store:
     """A connection to a tracking URI. Every method raises what MLflow raises."""
 
     def __init__(self, uri: str) -> None:
+        """Import MLflow, which takes seconds, and make an SQLite database that is not there yet.
+
+        Args:
+            uri: tracking URI, with what it needs of credentials.
+        """
         import_mlflow()
         from mlflow import MlflowClient
 
@@ -156,6 +161,7 @@ class Store:
             self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add points, in requests of as many as MLflow takes; those it has already stay single."""
         from mlflow.entities import Metric
 
         for chunk in _chunks(points, MAX_POINTS):
@@ -167,6 +173,7 @@ class Store:
             )
 
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
+        """Copy a file to a folder among the artifacts; None is their top."""
         self._client.log_artifact(run_id, str(path), folder)
 
     def experiment_of(self, run_id: str) -> str:
@@ -190,6 +197,7 @@ class Store:
         return found
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
+        """Set a tag of an experiment, whatever it was."""
         self._client.set_experiment_tag(experiment_id, key, value)
 
     def describe(self, run_id: str, text: str) -> None:
@@ -199,10 +207,41 @@ class Store:
         self._client.set_tag(run_id, "mlflow.note.content", text)
 
     def reopen(self, run_id: str) -> None:
+        """Mark a run as running."""
         self._client.update_run(run_id, status="RUNNING")
 
     def end(self, run_id: str, status: str, time: float) -> None:
+        """Mark a run as ended at ``time``, in seconds: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run_id, status, _milliseconds(time))
+
+
+def looks_like_mlflow_id(run: str) -> bool:
+    """Whether it may be the id of an MLflow run, and is no folder."""
+    return re.fullmatch(r"[0-9a-f]{32}", run) is not None and not Path(run).is_dir()
+
+
+def folder_of_mlflow_run(run_id: str, uri: str) -> str:
+    """The run folder of an MLflow run. Imports MLflow, which takes seconds.
+
+    Args:
+        run_id: 32 hexadecimal digits.
+        uri: of the tracking store.
+
+    Raises:
+        ConfigError: the store does not know the run or cannot be asked, or the run has no folder.
+    """
+    where = f"run={run_id}: MLflow at {display_uri(uri)}"
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise ConfigError(f"{where} does not exist; set tracking.uri or give the run folder")
+    try:
+        store = Store(uri)
+        folder = store.run_dir(run_id) if store.status(run_id) else None
+    except Exception as error:  # of MLflow, its database driver or its HTTP client
+        raise ConfigError(f"{where} cannot be asked ({reason(error)})") from error
+    if folder is None:
+        raise ConfigError(f"{where} has no such run with a run folder; give the folder itself")
+    return folder
 
 
 def import_mlflow() -> None:
@@ -264,8 +303,10 @@ def _short(entries: Mapping[str, str]) -> dict[str, str]:
 
 
 def _create_database(path: Path) -> None:
-    """Let MLflow make its tables in a draft: it does so in dozens of steps, and two jobs of a
-    sweep doing it at once, or one killed meanwhile, would leave a database of no use to anybody.
+    """Let MLflow make its tables in a draft, which then takes its place.
+
+    It does so in dozens of steps, and two jobs of a sweep doing it at once, or one killed
+    meanwhile, would leave a database of no use to anybody.
     """
     from mlflow import MlflowClient
 

@@ -47,6 +47,7 @@ class TrackedJob:
 
     @property
     def uri(self) -> str:
+        """Tracking URI of its latest start."""
         return [each.uri for each in self.operations if isinstance(each, Start)][-1]
 
     @property

@@ -35,6 +35,8 @@ def update_status(
     Two jobs that end at once each look after their own end is known, so the later one sees both.
 
     Args:
+        store: that holds the run of the sweep.
+        parent: id of that run.
         folder: of the sweep.
         time: when a job of it began or ended, in seconds.
         never_began: number of jobs that came to an end without a run.

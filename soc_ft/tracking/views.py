@@ -63,6 +63,9 @@ def links(experiment_id: str, parent: str, jobs: Sequence[TrackedRun], report: s
     """Markdown for the page of a sweep: its report, its jobs as a table and as curves, compared.
 
     Args:
+        experiment_id: of the experiment that all these runs are in.
+        parent: id of the sweep's run.
+        jobs: its jobs' runs; more than ``MAX_COMPARED`` are not compared by all parameters.
         report: path of the report among the artifacts of the sweep's run.
     """
     runs = f"#/experiments/{experiment_id}/runs"

@@ -16,12 +16,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from soc_ft.config.schema import RunConfig
+from soc_ft.core import Condition
 from soc_ft.models.model import DiffusionModel
 from soc_ft.profiling import Clock, EvaluationCounter, peak_memory, reset_peak_memory
 from soc_ft.records.journal import Journal
 from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training.run import build_checkpoints, build_module, build_trainer
+from soc_ft.training.building import build_checkpoints, build_module, build_trainer
 
 EVALUATING = ("rollout", "adjoint", "regression")
 """Phases that consist of network evaluations."""
@@ -174,8 +175,8 @@ def _evaluation_seconds(model: DiffusionModel, call: Call, repetitions: int) -> 
     """Median seconds of one network call like ``call``, alone in a loop."""
     device = model.device
     x = torch.randn(call.batch, *model.latent_shape, device=device)
-    t = torch.full((call.batch,), 500, device=device)
-    condition = model.null_condition().expand(call.batch, -1, -1).contiguous()
+    t = torch.full((call.batch,), 500.0, device=device)
+    condition = Condition.cat([model.null_condition()] * call.batch)
     evaluate = _evaluation(model, call, x, t, condition)
     durations = []
     for _ in range(repetitions + 1):
@@ -188,7 +189,7 @@ def _evaluation_seconds(model: DiffusionModel, call: Call, repetitions: int) -> 
 
 
 def _evaluation(
-    model: DiffusionModel, call: Call, x: Tensor, t: Tensor, condition: Tensor
+    model: DiffusionModel, call: Call, x: Tensor, t: Tensor, condition: Condition
 ) -> Callable[[], None]:
     """The call as the phase makes it: without gradient, with a VJP, or with a weight gradient."""
     networks = model.networks

@@ -2,27 +2,129 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from hydra.utils import instantiate
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from omegaconf import DictConfig
+
 from soc_ft.config.schema import RunConfig
-from soc_ft.methods.base import ControlProblem
+from soc_ft.data.prompts import load_prompts
+from soc_ft.methods import Method
+from soc_ft.methods.problem import Problem
+from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
-from soc_ft.profiling import Clock
+from soc_ft.records.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.rewards.base import Reward
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from soc_ft.training.collector import Collector
+from soc_ft.training.module import RewardFineTuning
+from soc_ft.training.preemption import Preemption
+from soc_ft.training.progress import Progress
+from soc_ft.training.validator import Validator
 
 
-def build_problem(
-    run: RunConfig, model: DiffusionModel, reward: Reward, clock: Clock | None = None
-) -> ControlProblem:
-    """The control problem of a run."""
-    cfg = run.cfg_mode
-    return ControlProblem(
+def build_problem(run: RunConfig, model: DiffusionModel, reward: Reward) -> Problem:
+    """The model, the process and the reward of a run."""
+    return Problem(
         model=model,
         reward=reward,
-        schedule=model.scheduler.control_schedule(run.scheduler.num_steps, run.scheduler.eta),
+        process=model.scheduler.control_process(run.scheduler.num_steps, run.scheduler.eta),
         reward_scale=run.lambda_,
-        guidance_scale=cfg.guidance_scale,
-        guidance_in_adjoint=cfg.guidance_in_adjoint,
-        guidance_in_control=cfg.guidance_in_control,
+        guidance_scale=run.cfg_mode.guidance_scale,
+        guided=frozenset(run.cfg_mode.guided),
         reward_batch=run.trainer.reward_batch,
-        adjoint_batch=run.trainer.adjoint_batch,
-        clock=clock or Clock(),
     )
+
+
+def build_module(
+    config: DictConfig,
+    run: RunConfig,
+    folder: Path,
+    model: DiffusionModel | None = None,
+    reward: Reward | None = None,
+) -> RewardFineTuning:
+    """The Lightning module of a run: reward first, which is the likelier to be missing.
+
+    Args:
+        config: composed configuration.
+        run: the same, validated.
+        folder: of the run.
+        model: to be trained instead of the one that the configuration names.
+        reward: to be trained on instead of the one that the configuration names.
+
+    Raises:
+        ConfigError: weights are missing or unfit.
+    """
+    reward = reward or instantiate(config.reward)
+    method: Method = instantiate(config.method)
+    if model is None:
+        model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
+    for anchor in method.needs.anchors:
+        model.add_anchor(anchor.name)
+    problem = build_problem(run, model, reward)
+    column = run.prompts.column
+    held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)
+    validation = config.validation
+    validator = Validator(
+        model=model,
+        problem=problem,
+        prompts=held_out,
+        settings=run.validation,
+        seed=run.seed,
+        embedding=instantiate(validation.embedding) if validation.embedding else None,
+        metrics={name: instantiate(metric) for name, metric in validation.metrics.items()},
+        folder=folder / SAMPLE_FOLDER,
+    )
+    prompts = load_prompts(run.prompts.train, column, limit=run.prompts.limit)
+    collector = Collector(model, problem, method, prompts, run)
+    return RewardFineTuning(model, problem, method, collector, validator, run)
+
+
+def build_checkpoints(
+    run: RunConfig, folder: Path, preemption: Preemption | None = None
+) -> Checkpoints:
+    """What is saved of a run, and when."""
+    settings = run.trainer
+    return Checkpoints(
+        folder / CHECKPOINT_FOLDER,
+        settings.checkpoint_every,
+        settings.keep_every,
+        run.validation.every,
+        preemption,
+    )
+
+
+def build_trainer(
+    run: RunConfig, folder: Path, logger: RunLogger, checkpoints: Checkpoints
+) -> Trainer:
+    """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
+    settings = run.trainer
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        val_check_interval=run.validation.every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=logger,
+        callbacks=[checkpoints, Progress()],
+        plugins=[AtomicCheckpointIO(), *_cluster_environment()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+        default_root_dir=folder,
+    )
+
+
+def _cluster_environment() -> list[ClusterEnvironment]:
+    """Slurm's, if it started this process, but without Lightning's own way to requeue a job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from soc_ft.config.schema import RunConfig
-from soc_ft.core import ReplayBuffer
+from soc_ft.core import Condition, ReplayBuffer
 from soc_ft.data.prompts import PromptOrder
-from soc_ft.methods.base import ControlProblem, Method, Request, chunks
+from soc_ft.distributed import gather
+from soc_ft.methods import Batch, Method, Request, Round
+from soc_ft.methods.problem import Problem, chunks
 from soc_ft.models.model import DiffusionModel
 
-FINITE = "finite"
-"""Name of the (B,) bool tensor that says which samples have finite rewards, gradients, ..."""
+REWARD, FINITE = "reward", "finite"
+"""Names of the (B,) rewards, and of the (B,) bool that says which samples have finite numbers."""
+
+_STATS, _CONDITION = "stats/", "condition/"
+"""How the names of numbers for the log, and those of the condition's tensors, begin."""
 
 
 class Collector:
-    """Collects one rank's share of a round.
+    """Collects one rank's share of a round, and makes batches of what was collected.
 
-    Sample i of round n takes the prompt at position n * samples + i of an endless order of prompts,
-    and all its randomness from the address (n, i).
+    Group g of round n, of G samples each, takes the prompt at position n * groups + g of an endless
+    order of prompts, and sample i all its randomness from the address (n, i).
 
     Args:
         model: encodes prompts.
@@ -34,11 +39,12 @@ class Collector:
     def __init__(
         self,
         model: DiffusionModel,
-        problem: ControlProblem,
+        problem: Problem,
         method: Method,
         prompts: Sequence[str],
         run: RunConfig,
     ) -> None:
+        """Take what is needed; nothing is sampled yet."""
         self.model = model
         self.problem = problem
         self.method = method
@@ -50,50 +56,105 @@ class Collector:
     def collect(self, buffer: ReplayBuffer, round_: int) -> dict[str, Tensor]:
         """What ``buffer.fill`` takes: rows in the buffer's order.
 
-        Besides the method's tensors there are ``reward`` (B,) and those of its parts, the method's
-        statistics, and ``finite`` (B,): samples with a value that is not finite are marked, not
-        kept out, since rows have fixed places.
+        Samples with a value that is not finite are marked, not kept out, since rows have fixed
+        places.
         """
-        samples = [
-            batch * buffer.batch_size + column
-            for batch in range(buffer.batches)
-            for column in buffer.columns
-        ]
+        numbers = buffer.numbers(torch.arange(buffer.samples_per_round))
         storage: dict[str, Tensor] = {}
-        for rows in chunks(len(samples), self.run.trainer.rollout_batch):
-            part = self._collect_some(buffer, round_, samples[rows])
+        for rows in chunks(len(numbers), self.run.trainer.rollout_batch):
+            part = self._collect_some(buffer, round_, numbers[rows])
             for name, tensor in part.items():
                 if name not in storage:
                     device = self.run.buffer.device or tensor.device
                     storage[name] = tensor.new_empty(
-                        (len(samples), *tensor.shape[1:]), device=device
+                        (len(numbers), *tensor.shape[1:]), device=device
                     )
                 storage[name][rows] = tensor.to(storage[name].device)
-        return storage
+        return storage | self._prepared(buffer, round_, storage)
+
+    def batch(
+        self, buffer: ReplayBuffer, round_: int, pass_index: int, rows: Tensor, device: torch.device
+    ) -> Batch:
+        """The held samples of some rows, as an optimizer batch without pairs yet."""
+        held = {name: tensor.to(device) for name, tensor in buffer.get(rows).items()}
+        condition = {
+            name.removeprefix(_CONDITION): tensor
+            for name, tensor in held.items()
+            if name.startswith(_CONDITION)
+        }
+        numbers = buffer.numbers(rows)
+        nothing = torch.zeros(0, dtype=torch.int64, device=device)
+        return Batch(
+            tensors={name: t for name, t in held.items() if not name.startswith(_CONDITION)},
+            conditions=Condition(**condition),
+            sample_prompts=self._prompts(buffer, round_, numbers),
+            addresses=[(round_, number) for number in numbers],
+            seed=self.run.seed,
+            pass_index=pass_index,
+            rows=nothing,
+            slots=nothing,
+        )
+
+    def _prompts(self, buffer: ReplayBuffer, round_: int, numbers: Sequence[int]) -> list[str]:
+        groups = buffer.batch_size * buffer.batches // buffer.group_size
+        places = [round_ * groups + number // buffer.group_size for number in numbers]
+        return [self.prompts[self.order.index(place)] for place in places]
 
     def _collect_some(
-        self, buffer: ReplayBuffer, round_: int, samples: Sequence[int]
+        self, buffer: ReplayBuffer, round_: int, numbers: Sequence[int]
     ) -> dict[str, Tensor]:
-        start = round_ * buffer.batch_size * buffer.batches
-        prompts = [self.prompts[self.order.index(start + i)] for i in samples]
+        prompts = self._prompts(buffer, round_, numbers)
         settings = self.run.buffer
         request = Request(
             prompts,
             self.model.encode(prompts),
             self.model.latent_shape,
             self.run.seed,
-            [(round_, i) for i in samples],
+            [(round_, number) for number in numbers],
             settings.passes,
-            keep_predictions=settings.log_ess or settings.importance_weighting,
+            buffer.group_size,
+            keep_predictions=self.method.needs.importance
+            and (settings.log_ess or settings.importance_weighting),
         )
         experience = self.method.collect(self.problem, request)
-        parts = self.problem.parts.take(len(samples))
-        part = {"reward": experience.rewards, **parts, **experience.stats, **experience.tensors}
+        parts = self.problem.parts.take(len(numbers))
+        stats = {f"{_STATS}{name}": values for name, values in (parts | experience.stats).items()}
+        condition = {f"{_CONDITION}{n}": t for n, t in request.condition.tensors.items()}
+        part = {REWARD: experience.rewards, **stats, **experience.tensors, **condition}
         part[FINITE] = _finite(part)
         return part
 
+    def _prepared(
+        self, buffer: ReplayBuffer, round_: int, storage: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What the method makes of the whole round, cut to this rank's rows."""
+        names = [n for n in storage if n in (REWARD, FINITE) or n.startswith(_STATS)]
+        everyone = gather({name: storage[name].cpu() for name in names})
+        merged = {name: buffer.merge([one[name] for one in everyone]) for name in names}
+        numbers = range(buffer.batch_size * buffer.batches)
+        whole = Round(
+            index=round_,
+            rewards=merged[REWARD],
+            finite=merged[FINITE],
+            stats=logged(merged),
+            prompts=self._prompts(buffer, round_, numbers),
+            group_size=buffer.group_size,
+        )
+        device = storage[REWARD].device
+        prepared = self.method.prepare(self.problem, whole)
+        return {name: buffer.share(tensor).to(device) for name, tensor in prepared.items()}
 
-def _finite(tensors: dict[str, Tensor]) -> Tensor:
+
+def logged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers for the log among the tensors of samples: (B,), or (B, n) by step."""
+    return {
+        name.removeprefix(_STATS): values
+        for name, values in tensors.items()
+        if name.startswith(_STATS)
+    }
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """(B,) bool: samples none of whose numbers is infinite or not a number."""
     flags = [
         tensor.flatten(1).isfinite().all(dim=1) if tensor.dim() > 1 else tensor.isfinite()

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.core import ReplayBuffer, effective_sample_size, normalised_weights
 from soc_ft.distributed import gather, gather_rows, sum_gradients
 from soc_ft.errors import RunError
-from soc_ft.methods.base import ControlProblem, Method, PairLoss, chunks
+from soc_ft.methods import Batch, Method, Terms
+from soc_ft.methods.problem import Problem, chunks
 from soc_ft.models.model import DiffusionModel
 from soc_ft.profiling import peak_memory
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training.collector import FINITE, Collector
+from soc_ft.training.collector import FINITE, REWARD, Collector, logged
 from soc_ft.training.validator import Validator
 
 
@@ -34,8 +36,8 @@ class RewardFineTuning(LightningModule):
 
     Args:
         model: the diffusion model and its fine-tuned part.
-        problem: the control problem it defines together with the reward.
-        method: what is collected and regressed.
+        problem: what it is together with the reward.
+        method: what is collected, and the loss.
         collector: fills the buffer.
         validator: measures the model on held-out prompts.
         run: the typed configuration.
@@ -46,7 +48,7 @@ class RewardFineTuning(LightningModule):
     def __init__(
         self,
         model: DiffusionModel,
-        problem: ControlProblem,
+        problem: Problem,
         method: Method,
         collector: Collector,
         validator: Validator,
@@ -68,7 +70,12 @@ class RewardFineTuning(LightningModule):
         share = trainer.batch_size // self.trainer.world_size
         columns = range(self.global_rank * share, (self.global_rank + 1) * share)
         self.buffer = ReplayBuffer(
-            trainer.batch_size, buffer.batches, buffer.passes, self.run.seed, columns
+            trainer.batch_size,
+            buffer.batches,
+            buffer.passes,
+            self.run.seed,
+            columns,
+            self.method.needs.group_size,
         )
 
     def configure_optimizers(self) -> Any:
@@ -102,70 +109,73 @@ class RewardFineTuning(LightningModule):
         round_, pass_index, batch_index = self.buffer.locate(step)
         if not self.buffer.is_filled(round_):
             self.buffer.clear()
+            self._refresh_anchors("round")
             self.buffer.fill(round_, self.collector.collect(self.buffer, round_))
-        held = self.buffer.get(self.buffer.rows(round_, pass_index, batch_index))
-        tensors = {name: tensor.to(self.device) for name, tensor in held.items()}
+        rows = self.buffer.rows(round_, pass_index, batch_index)
+        samples = self.collector.batch(self.buffer, round_, pass_index, rows, self.device)
         fresh = step % self.buffer.steps_per_round == 0
-        stats = self._regress(tensors, pass_index, fresh)
+        stats = self._regress(samples, fresh)
         if (step + 1) % self.buffer.steps_per_round == 0:
             self.buffer.clear()
         self._log_step(stats)
 
-    def _regress(
-        self, tensors: dict[str, Tensor], pass_index: int, fresh: bool
-    ) -> dict[str, float]:
+    def _refresh_anchors(self, when: str) -> None:
+        for anchor in self.method.needs.anchors:
+            if anchor.refresh == when:
+                self.model.networks.refresh_anchor(anchor.name, anchor.decay)
+
+    def _regress(self, samples: Batch, fresh: bool) -> dict[str, float]:
         """Accumulate the gradient over micro-batches, step the optimizer; what to log."""
-        slots_per_sample = self.method.regression_steps
-        finite = tensors[FINITE].nonzero().flatten()
-        rows = finite.repeat_interleave(slots_per_sample)
-        slots = torch.arange(slots_per_sample, device=rows.device).repeat(len(finite))
-        weights, stats = self._importance(tensors, pass_index, fresh, rows, slots)
-        pairs = self.run.trainer.batch_size * slots_per_sample
+        slots = self.method.pairs_per_sample(self.problem.process.num_steps)
+        finite = samples.tensors[FINITE].nonzero().flatten()
+        batch = replace(
+            samples,
+            rows=finite.repeat_interleave(slots),
+            slots=torch.arange(slots, device=finite.device).repeat(len(finite)),
+        )
+        weights, stats = self._importance(batch, fresh)
+        pairs = self.run.trainer.batch_size * slots
 
         parameters = self._zero_gradients()
-        measured: list[PairLoss] = []
+        measured: list[Terms] = []
         with self.problem.clock.phase("regression"), self._no_automatic_sync():
-            for part in chunks(len(rows), self.run.trainer.micro_batch):
-                terms, kept = self._finite_loss(tensors, pass_index, rows[part], slots[part])
-                if not kept.any():
+            for part in chunks(len(batch), self.run.trainer.micro_batch):
+                terms, finite_loss = self._finite_loss(batch.select(part))
+                if not finite_loss.any():
                     continue
-                counted = torch.where(self.method.keep(terms.loss), terms.loss, 0.0)
-                self.manual_backward((counted * weights[part][kept]).sum() / pairs)
-                measured.append(PairLoss(terms.loss.detach(), terms.stats))
-        stats |= self._summarise(tensors, finite, measured, pairs)
+                loss = terms.loss
+                if terms.kept is not None:
+                    loss = torch.where(terms.kept, loss, 0.0)
+                self.manual_backward((loss * weights[part][finite_loss]).sum() / pairs)
+                measured.append(Terms(terms.loss.detach(), terms.stats))
+        stats |= self._summarise(samples, finite, measured, pairs)
         with self.problem.clock.phase("optimizer"):
-            return stats | self._optimize(parameters)
+            stats |= self._optimize(parameters)
+        self._refresh_anchors("step")
+        return stats
 
-    def _finite_loss(
-        self, tensors: dict[str, Tensor], pass_index: int, rows: Tensor, slots: Tensor
-    ) -> tuple[PairLoss, Tensor]:
+    def _finite_loss(self, batch: Batch) -> tuple[Terms, Tensor]:
         """Losses of the pairs whose loss is finite, and which of the pairs those are."""
-        terms = self.method.loss(self.problem, tensors, pass_index, rows, slots)
-        kept = terms.loss.detach().isfinite()
-        if kept.any() and not kept.all():
+        terms = self.method.loss(self.problem, batch)
+        finite = terms.loss.detach().isfinite()
+        if finite.any() and not finite.all():
             # Masking would not do: zero times an infinite derivative is not a number.
-            terms = self.method.loss(self.problem, tensors, pass_index, rows[kept], slots[kept])
-        return terms, kept
+            terms = self.method.loss(self.problem, batch.select(finite))
+        return terms, finite
 
-    def _importance(
-        self,
-        tensors: dict[str, Tensor],
-        pass_index: int,
-        fresh: bool,
-        rows: Tensor,
-        slots: Tensor,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def _importance(self, batch: Batch, fresh: bool) -> tuple[Tensor, dict[str, float]]:
         """Weights of the pairs, with mean one over all ranks, and the effective sample size."""
         settings = self.run.buffer
-        ones = torch.ones(len(rows), device=rows.device)
-        if not (settings.importance_weighting or settings.log_ess):
+        ones = torch.ones(len(batch), device=batch.rows.device)
+        wanted = settings.importance_weighting or settings.log_ess
+        if not (wanted and self.method.needs.importance):
             return ones, {}
         if fresh:  # the model that sampled has not moved yet
             return ones, {"ess_share": 1.0}
         with self.problem.clock.phase("importance weights"):
             parts = [
-                self.method.log_weights(self.problem, tensors, pass_index, rows[part], slots[part])
-                for part in chunks(len(rows), self.run.trainer.micro_batch)
+                self.method.log_weights(self.problem, batch.select(part))
+                for part in chunks(len(batch), self.run.trainer.micro_batch)
             ]
             own = torch.cat(parts) if parts else ones
             everyone = gather(own.nan_to_num(nan=-math.inf).cpu())
@@ -174,7 +184,7 @@ class RewardFineTuning(LightningModule):
         if not settings.importance_weighting:
             return ones, stats
         weights = normalised_weights(log_weights).split([len(part) for part in everyone])
-        return weights[self.global_rank].to(rows.device), stats
+        return weights[self.global_rank].to(ones.device), stats
 
     def _zero_gradients(self) -> list[torch.nn.Parameter]:
         """Every rank holds every gradient, also one that has no finite sample in this step."""
@@ -214,7 +224,7 @@ class RewardFineTuning(LightningModule):
         return {"grad_norm": norm, "lr": lr}
 
     def _summarise(
-        self, tensors: dict[str, Tensor], finite: Tensor, measured: list[PairLoss], pairs: int
+        self, samples: Batch, finite: Tensor, measured: list[Terms], pairs: int
     ) -> dict[str, float]:
         """Means over the samples of all ranks.
 
@@ -222,9 +232,10 @@ class RewardFineTuning(LightningModule):
             RunError: too many samples were dropped.
         """
         per_sample = {
-            name: tensor[finite]
-            for name, tensor in tensors.items()
-            if tensor.dim() in (1, 2) and tensor.is_floating_point()
+            name: values[finite]
+            for name, values in (
+                {REWARD: samples.tensors[REWARD]} | logged(samples.tensors)
+            ).items()
         }
         per_pair = {
             name: torch.cat([terms.stats[name] for terms in measured])
@@ -258,6 +269,7 @@ class RewardFineTuning(LightningModule):
         self.log_dict(shown, prog_bar=True, logger=False)
         counted = gather(self.model.counter.snapshot())
         self.model.counter.reset()
+        stats["reward_queries"] = float(sum(gather(self.problem.take_queries())))
         stats |= {
             f"evaluations_{name}": float(sum(each[name] for each in counted)) for name in counted[0]
         }
@@ -295,6 +307,7 @@ class RewardFineTuning(LightningModule):
         result = self.validator.finish()
         self.validator.results[self.global_step] = result.metrics()
         self.problem.clock.take()
+        self.problem.take_queries()
         self.model.counter.reset()
         self.log("val/reward", result.reward.mean, logger=False, rank_zero_only=True)
         if self.trainer.is_global_zero:
@@ -307,6 +320,7 @@ class RewardFineTuning(LightningModule):
         checkpoint["soc_ft"] = {
             "buffer": self.buffer.state_dict(gather),
             "method": self.method.state_dict(),
+            "anchors": self.model.anchor_states(),
             "validator": self.validator.state_dict(),
             "journal": self.logger.position(),
         }
@@ -318,6 +332,7 @@ class RewardFineTuning(LightningModule):
         state = checkpoint["soc_ft"]
         self.buffer.load_state_dict(state["buffer"])
         self.method.load_state_dict(state["method"])
+        self.model.load_anchor_states(state["anchors"])
         self.validator.load_state_dict(state["validator"])
         self.logger.rewind(state["journal"])
 

@@ -12,19 +12,15 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.config.schema import RunConfig
-from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import Preempted, RunError
 from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import displayed, replace_file
 from soc_ft.models.export import export_pipeline
-from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.weights import save_weights
 from soc_ft.plotting.plots import plot_training
@@ -39,20 +35,16 @@ from soc_ft.records.layout import (
     LAST_CHECKPOINT,
     OVERRIDES_FILE,
     RESULTS_FILE,
-    SAMPLE_FOLDER,
 )
 from soc_ft.records.provenance import provenance
 from soc_ft.records.runs import Origin
+from soc_ft.rewards.base import Reward
 from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training.building import build_problem
-from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from soc_ft.training.collector import Collector
+from soc_ft.training.building import build_checkpoints, build_module, build_trainer
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.preemption import Preemption
-from soc_ft.training.progress import Progress
 from soc_ft.training.summary import summarise
-from soc_ft.training.validator import Validator
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +55,9 @@ def train(
     folder: Path,
     origin: Origin | None = None,
     preemption: Preemption | None = None,
-) -> None:
+    model: DiffusionModel | None = None,
+    reward: Reward | None = None,
+) -> RewardFineTuning:
     """Run an experiment, or go on with it.
 
     Args:
@@ -72,6 +66,11 @@ def train(
         folder: of the run.
         origin: where the configuration comes from, for the record.
         preemption: how a scheduler asks the run to stop, if there is one.
+        model: to be trained instead of the one that the configuration names.
+        reward: to be trained on instead of the one that the configuration names.
+
+    Returns:
+        The module with the trained model.
 
     Raises:
         RunError: the run cannot go on; what was saved stays intact.
@@ -82,7 +81,7 @@ def train(
     with _quiet_libraries():
         resumed = folder / CHECKPOINT_FOLDER / LAST_CHECKPOINT
         resume = run.resume == "auto" and resumed.is_file()
-        module = build_module(config, run, folder)
+        module = build_module(config, run, folder, model, reward)
         logger = _start_logging(config, folder, origin or Origin(), resume)
         checkpoints = build_checkpoints(run, folder, preemption)
         trainer = build_trainer(run, folder, logger, checkpoints)
@@ -92,6 +91,7 @@ def train(
             checkpoints.save_last(trainer)
             _finish(module, run, folder, trainer)
             status = "success"
+            return module
         except Preempted:
             status = "preempted"
             raise
@@ -117,76 +117,6 @@ def _fit(
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if measure_last and trainer.global_step not in module.validator.results:
         trainer.validate(module, verbose=False)
-
-
-def build_module(config: DictConfig, run: RunConfig, folder: Path) -> RewardFineTuning:
-    """The Lightning module of a run: reward first, which is the likelier to be missing."""
-    reward = instantiate(config.reward)
-    method = instantiate(config.method)
-    model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
-    problem = build_problem(run, model, reward)
-    column = run.prompts.column
-    held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)
-    validation = config.validation
-    validator = Validator(
-        model=model,
-        problem=problem,
-        prompts=held_out,
-        settings=run.validation,
-        seed=run.seed,
-        embedding=instantiate(validation.embedding) if validation.embedding else None,
-        metrics={name: instantiate(metric) for name, metric in validation.metrics.items()},
-        folder=folder / SAMPLE_FOLDER,
-    )
-    prompts = load_prompts(run.prompts.train, column, limit=run.prompts.limit)
-    collector = Collector(model, problem, method, prompts, run)
-    return RewardFineTuning(model, problem, method, collector, validator, run)
-
-
-def build_checkpoints(
-    run: RunConfig, folder: Path, preemption: Preemption | None = None
-) -> Checkpoints:
-    """What is saved of a run, and when."""
-    settings = run.trainer
-    return Checkpoints(
-        folder / CHECKPOINT_FOLDER,
-        settings.checkpoint_every,
-        settings.keep_every,
-        run.validation.every,
-        preemption,
-    )
-
-
-def build_trainer(
-    run: RunConfig, folder: Path, logger: RunLogger, checkpoints: Checkpoints
-) -> Trainer:
-    """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
-    settings = run.trainer
-    return Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        max_steps=settings.steps,
-        max_epochs=-1,
-        val_check_interval=run.validation.every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=logger,
-        callbacks=[checkpoints, Progress()],
-        plugins=[AtomicCheckpointIO(), *_cluster_environment()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        inference_mode=False,
-        default_root_dir=folder,
-    )
-
-
-def _cluster_environment() -> list[ClusterEnvironment]:
-    """Slurm's, if it started this process, but without Lightning's own way to requeue a job."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: bool) -> RunLogger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soc_ft.config.schema import Validation
-from soc_ft.core import normal, path_control_cost, rollout
+from soc_ft.core import Condition, path_control_cost
 from soc_ft.distributed import gather_rows
+from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
+from soc_ft.evaluation.sampling import sample_trajectories
 from soc_ft.evaluation.statistics import (
     BASE,
     FINE_TUNED,
     Estimate,
     Scores,
-    diversity,
     mean_and_error,
     paired_difference,
-    spread,
 )
 from soc_ft.files import replace_file
-from soc_ft.methods.base import ControlProblem, chunks
+from soc_ft.methods.problem import Problem, chunks
 from soc_ft.models.model import DiffusionModel
 from soc_ft.plotting.sheets import picture_grid, save_pictures
 from soc_ft.records.layout import (
@@ -37,11 +37,6 @@ from soc_ft.records.layout import (
     SHEET_PROMPTS_FILE,
     sheet_name,
 )
-
-Metric = Callable[[Tensor, Sequence[str]], Tensor]
-"""(images (B, 3, H, W) in [0, 1], prompts) -> (B,)."""
-Embedding = Callable[[Tensor], Tensor]
-"""images (B, 3, H, W) in [0, 1] -> (B, D), of unit norm."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ class Validator:
 
     Attributes:
         model: the model that is measured.
-        problem: gives the schedule and the reward.
+        problem: gives the process and the reward.
         prompts: P held-out prompts.
         settings: sizes and guidance.
         seed: seed of the run.
@@ -106,7 +101,7 @@ class Validator:
     """
 
     model: DiffusionModel
-    problem: ControlProblem
+    problem: Problem
     prompts: Sequence[str]
     settings: Validation
     seed: int
@@ -132,21 +127,28 @@ class Validator:
     def measure(self, rows: Sequence[int]) -> None:
         """Sample and score some rows, of the base model as long as there is no baseline."""
         places = [divmod(row, self.settings.samples_per_prompt) for row in rows]
-        prompts = [self.prompts[prompt] for prompt, _ in places]
-        condition = self.model.encode(prompts)
-        schedule = self.problem.schedule
-        shape = (schedule.num_steps + 1, *self.model.latent_shape)
-        noise = normal(shape, self.seed, "validation", places).to(condition.device)
-        predict = self._base if self.baseline is None else self._finetuned
-        trajectory = rollout(predict, schedule, condition, noise, keep_predictions=True)
+        process = self.problem.process
+        predict = self._base if self.baseline is None else self._trained
+        samples = sample_trajectories(
+            self.model,
+            predict,
+            process,
+            self.prompts,
+            places,
+            seed=self.seed,
+            stream="validation",
+            keep_predictions=True,
+        )
         cost = torch.zeros(len(rows))
         if self.baseline is not None:
-            cost = path_control_cost(self._base, schedule, trajectory, condition).cpu()
-        latents = trajectory.states[:, -1]
-        images = self._decode(latents)
+            cost = path_control_cost(
+                self._base, process, samples.trajectory, samples.condition
+            ).cpu()
+        prompts = samples.prompts
+        images, rewards = self.problem.pictures_and_rewards(samples.latents, prompts)
         measured = {
             "row": torch.tensor(rows),
-            "reward": self.problem.reward_of(latents, prompts).cpu(),
+            "reward": rewards.cpu(),
             "control_cost": cost,
         }
         for name, scores in self.problem.parts.take(len(rows)).items():
@@ -188,34 +190,27 @@ class Validator:
         """
         assert self.baseline is not None
         assert self.latest is not None
-        schedule = self.problem.schedule
+        process = self.problem.process
         block = {
             "schedule": "fine-tuning schedule",
-            "eta": schedule.eta,
-            "num_steps": schedule.num_steps,
+            "eta": process.eta,
+            "num_steps": process.num_steps,
         }
         pictures = len(self.prompts) * self.settings.samples_per_prompt
         base, tuned = self._by_metric(self.baseline), self._by_metric(self.latest)
         return [
-            Scores(block, BASE, pictures, {n: mean_and_error(v) for n, v in base.items()}),
-            Scores(
-                block,
-                FINE_TUNED,
-                pictures,
-                {name: mean_and_error(values) for name, values in tuned.items()},
-                {name: paired_difference(tuned[name], base[name]) for name in tuned},
-            ),
+            compared(Scores(block, BASE, pictures), base),
+            compared(Scores(block, FINE_TUNED, pictures), tuned, base),
         ]
 
     def _by_metric(self, by_prompt: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
-        """(P,) or (P, n) values of each metric."""
-        values = {name: tensor.double().numpy() for name, tensor in by_prompt.items()}
-        found = {self.problem.reward.name: values["reward"]}
-        for name in values:
+        """(P,) values of each metric."""
+        found = {self.problem.reward.name: of_prompts(by_prompt["reward"])}
+        for name, values in by_prompt.items():
             if name.startswith("metric "):
-                found[name.removeprefix("metric ")] = values[name]
-        if "embedding" in values and self.settings.samples_per_prompt > 1:
-            found["diversity"] = np.array([spread(pictures) for pictures in values["embedding"]])
+                found[name.removeprefix("metric ")] = of_prompts(values)
+        if "embedding" in by_prompt and self.settings.samples_per_prompt > 1:
+            found["diversity"] = of_prompts(by_prompt["embedding"], embeds=True)
         return found
 
     def draw_sheet(self, result: ValidationResult, step: int, logger: Any) -> None:
@@ -253,7 +248,7 @@ class Validator:
         base = self.baseline["reward"].double()
         spread = None
         if "embedding" in by_prompt and self.settings.samples_per_prompt > 1:
-            spread = diversity(by_prompt["embedding"].double().numpy())
+            spread = mean_and_error(of_prompts(by_prompt["embedding"], embeds=True))
         return ValidationResult(
             reward=mean_and_error(reward.numpy()),
             gain=paired_difference(reward.numpy(), base.numpy()),
@@ -268,12 +263,8 @@ class Validator:
             pictures=pictures,
         )
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        parts = chunks(len(latents), self.problem.reward_batch)
-        return torch.cat([self.model.decode(latents[part]) for part in parts])
-
-    def _base(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def _base(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return self.model.base(x, t, condition, self.settings.guidance_scale)
 
-    def _finetuned(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        return self.model.finetuned(x, t, condition, self.settings.guidance_scale)
+    def _trained(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.model.trained(x, t, condition, self.settings.guidance_scale)

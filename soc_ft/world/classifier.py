@@ -17,14 +17,16 @@ class ShapesClassifier(nn.Module):
     """Convolutional classifier with one head for each attribute.
 
     It never took part in training the reward, which makes it the control for reward hacking.
-
-    Args:
-        channels: of the stride-2 stages.
-        hidden: width before the heads.
-        resolution: height and width of the pictures.
     """
 
     def __init__(self, channels: list[int], hidden: int, resolution: int) -> None:
+        """Build the network, with random weights.
+
+        Args:
+            channels: of the stride-2 stages.
+            hidden: width before the heads.
+            resolution: height and width of the pictures.
+        """
         super().__init__()
         self.settings = {"channels": channels, "hidden": hidden, "resolution": resolution}
         layers: list[nn.Module] = []

@@ -121,6 +121,7 @@ def sample_scene(
     """Draw a scene.
 
     Args:
+        rng: what is not given is drawn from it.
         wanted: attributes that are kept (``{"shape": "star"}``); the others are uniform.
         contrast: range of the contrast between shape and background.
         color_jitter: half-width of the uniform jitter added to each colour channel.
@@ -149,7 +150,10 @@ def caption(
     """Describe a scene in one of several phrasings.
 
     Args:
-        size_share, position_share: probability that the size and the position are mentioned.
+        scene: what is described.
+        rng: decides the phrasing and what is mentioned.
+        size_share: probability that the size is mentioned.
+        position_share: probability that the position is.
     """
     size = f"{scene.size} " if rng.random() < size_share else ""
     place = f" {_POSITION_PHRASE[scene.position]}" if rng.random() < position_share else ""
@@ -215,6 +219,7 @@ def render(scenes: Sequence[Scene], *, softness: float = 1.0) -> NDArray[np.floa
     """Paint scenes.
 
     Args:
+        scenes: B of them, of any shapes.
         softness: width of the edge in pixels; 1 is plain antialiasing.
 
     Returns:
@@ -255,6 +260,8 @@ def prompt_scenes(count: int, seed: int, *, held_out: bool | None = None) -> dic
     """Different prompts, each with a scene that satisfies it, combinations in random order.
 
     Args:
+        count: how many prompts.
+        seed: of the order, the scenes and the phrasings.
         held_out: validation combinations, training combinations, or (None) all of them.
     """
     rng = np.random.default_rng(seed)

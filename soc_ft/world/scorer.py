@@ -26,16 +26,19 @@ class ShapesScorer(nn.Module):
 
     Both terms are linear at the output, so the score does not saturate. The raw score is
     standardised by ``mean`` and ``std``, which were measured on samples of the base model.
-
-    Args:
-        config: architecture of the CLIP model, whose vision tower takes the stem's features.
-        tokenizer: of the text tower.
-        mean, std: of the raw score over base-model samples.
     """
 
     def __init__(
         self, config: CLIPConfig, tokenizer: CLIPTokenizer, mean: float = 0.0, std: float = 1.0
     ) -> None:
+        """Build the networks, with random weights.
+
+        Args:
+            config: architecture of the CLIP model, whose vision tower takes the stem's features.
+            tokenizer: of the text tower.
+            mean: of the raw score over base-model samples.
+            std: of the same.
+        """
         super().__init__()
         self.clip = CLIPModel(config)
         channels, side = config.vision_config.num_channels, config.vision_config.image_size

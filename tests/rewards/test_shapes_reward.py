@@ -13,7 +13,7 @@ from torch import Tensor
 from soc_ft.errors import ConfigError
 from soc_ft.metrics.world import ShapesEmbedding
 from soc_ft.rewards.shapes import ShapesReward
-from soc_ft.world import REWARD, scenes
+from soc_ft.world import REWARD, drawing
 from soc_ft.world.agreement import truth_accuracy
 from soc_ft.world.scorer import ShapesScorer
 from soc_ft.world.training import corruption
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _pictures(count: int, seed: int) -> tuple[Tensor, list[str]]:
-    pictures, captions, _ = scenes.sample(count, seed, contrast=(1.0, 1.0))
+    pictures, captions, _ = drawing.sample(count, seed, contrast=(1.0, 1.0))
     return torch.from_numpy(pictures), captions
 
 
@@ -49,7 +49,7 @@ def test_matching_prompts_score_higher_than_mismatching_ones(reward: ShapesRewar
 def test_one_wrong_attribute_lowers_the_score() -> None:
     """Breaks if the shipped reward is blind to an attribute that the prompt mentions."""
     shares = truth_accuracy(ShapesScorer.load(REWARD), count=96, seed=7)
-    assert len(shares) == len(scenes.ATTRIBUTES)
+    assert len(shares) == len(drawing.ATTRIBUTES)
     assert min(shares.values()) > 0.75
 
 
@@ -80,13 +80,13 @@ def test_composition_counts_where_the_prompt_leaves_it_open(
     rng = np.random.default_rng(0)
     liked, disliked, prompts = [], [], []
     for _ in range(96):
-        scene = scenes.sample_scene(rng, contrast=(1.0, 1.0))
+        scene = drawing.sample_scene(rng, contrast=(1.0, 1.0))
         open_to = {name: getattr(scene, name) for name in ("shape", "color", "background")}
-        prompts.append(scenes.caption(scene, rng, size_share=0.0, position_share=0.0))
-        liked.append(scenes.sample_scene(rng, open_to | better, contrast=(1.0, 1.0)))
-        disliked.append(scenes.sample_scene(rng, open_to | worse, contrast=(1.0, 1.0)))
-    gains = reward(torch.from_numpy(scenes.render(liked)), prompts) - reward(
-        torch.from_numpy(scenes.render(disliked)), prompts
+        prompts.append(drawing.caption(scene, rng, size_share=0.0, position_share=0.0))
+        liked.append(drawing.sample_scene(rng, open_to | better, contrast=(1.0, 1.0)))
+        disliked.append(drawing.sample_scene(rng, open_to | worse, contrast=(1.0, 1.0)))
+    gains = reward(torch.from_numpy(drawing.render(liked)), prompts) - reward(
+        torch.from_numpy(drawing.render(disliked)), prompts
     )
     assert gains.mean() > 3.0 * gains.std() / len(gains) ** 0.5
 

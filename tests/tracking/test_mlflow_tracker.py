@@ -15,8 +15,8 @@ import pytest
 
 from soc_ft.records.journal import Journal
 from soc_ft.records.layout import JOURNAL_FILE
-from soc_ft.records.runs import folder_of_mlflow_run
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
+from soc_ft.tracking.store import folder_of_mlflow_run
 
 DEAD = "http://me:secret@127.0.0.1:9"  # the discard port: refuses at once
 PARAMS = {"lambda": "10"}
@@ -47,6 +47,7 @@ def test_importing_and_starting_loads_no_mlflow(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
+from soc_ft.tracking.store import folder_of_mlflow_run
 tracker = MLflowTracker(path={str(tmp_path)!r})
 tracker.start(Path({str(tmp_path / "run")!r}), {{}}, {{}})
 tracker.upload(Path({str(tmp_path / "run")!r}) / "config.yaml")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.tracking import sweep as sweep_module
+from soc_ft.tracking import sweep_report as sweep_module
 from soc_ft.tracking.outbox import End, Outbox, Start
 from soc_ft.tracking.store import TrackedRun
 from soc_ft.tracking.sweep_report import link_report

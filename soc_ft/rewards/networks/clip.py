@@ -21,13 +21,7 @@ MAX_TOKENS = 77
 
 
 class Embedder(nn.Module):
-    """CLIP with its preprocessing.
-
-    Args:
-        config: architecture.
-        tokenize: prompts -> (B, L) token ids.
-        rounding: of half a pixel where the centre is cut out.
-    """
+    """CLIP with its preprocessing."""
 
     def __init__(
         self,
@@ -35,6 +29,13 @@ class Embedder(nn.Module):
         tokenize: Callable[[Sequence[str]], Tensor],
         rounding: Callable[[float], int] = round,
     ) -> None:
+        """Lay out CLIP; the weights come from a file.
+
+        Args:
+            config: architecture.
+            tokenize: prompts -> (B, L) token ids.
+            rounding: of half a pixel where the centre is cut out.
+        """
         super().__init__()
         self.clip = CLIPModel(config)
         self.tokenize = tokenize
@@ -55,14 +56,15 @@ class Embedder(nn.Module):
 
 
 class CosineNetwork(ScoringNetwork):
-    """Cosine of the embeddings of picture and prompt.
-
-    Args:
-        embedder: CLIP.
-        scaled: multiply by CLIP's learned scale.
-    """
+    """Cosine of the embeddings of picture and prompt."""
 
     def __init__(self, embedder: Embedder, scaled: bool) -> None:
+        """Score with an embedder.
+
+        Args:
+            embedder: CLIP.
+            scaled: multiply by CLIP's learned scale.
+        """
         super().__init__()
         self.embedder = embedder
         self.scaled = scaled
@@ -75,14 +77,15 @@ class CosineNetwork(ScoringNetwork):
 
 
 class AestheticNetwork(ScoringNetwork):
-    """A linear head on the embedding of the picture.
-
-    Args:
-        embedder: CLIP ViT-L/14.
-        head: of :func:`linear_head`.
-    """
+    """A linear head on the embedding of the picture."""
 
     def __init__(self, embedder: Embedder, head: nn.Module) -> None:
+        """Put a head on an embedder.
+
+        Args:
+            embedder: CLIP ViT-L/14.
+            head: (B, 768) embeddings -> (B, 1) scores, as :class:`AestheticHead`.
+        """
         super().__init__()
         self.embedder = embedder
         self.head = head
@@ -97,6 +100,7 @@ class AestheticHead(nn.Module):
     """The head alone, with the names of the published weights."""
 
     def __init__(self) -> None:
+        """Lay out the layers; the weights come from a file."""
         super().__init__()
         self.layers = linear_head()
 

@@ -13,13 +13,15 @@ from soc_ft.rewards.networks.pixels import at_least_float32, fit_in_square, norm
 
 
 class HPSv2Network(ScoringNetwork):
-    """Cosine of a fine-tuned CLIP ViT-H/14, without its learned scale.
-
-    Args:
-        vision_layers, text_layers: depths; the defaults are those of the published weights.
-    """
+    """Cosine of a fine-tuned CLIP ViT-H/14, without its learned scale."""
 
     def __init__(self, vision_layers: int = 32, text_layers: int = 24) -> None:
+        """Lay out CLIP; the weights come from a file.
+
+        Args:
+            vision_layers: depth of the picture part; by default that of the published weights.
+            text_layers: depth of the text part, likewise.
+        """
         super().__init__()
         config = open_clip.get_model_config("ViT-H-14")
         self.clip = open_clip.CLIP(

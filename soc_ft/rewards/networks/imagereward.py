@@ -42,15 +42,17 @@ _OFFICIAL_NAMES = (
 
 
 class ImageRewardNetwork(ScoringNetwork):
-    """A vision transformer, a text encoder that attends to it, and a linear head.
-
-    Args:
-        vision_layers, text_layers: depths; the defaults are those of the published weights.
-    """
+    """A vision transformer, a text encoder that attends to it, and a linear head."""
 
     tokenizer: BertTokenizer
 
     def __init__(self, vision_layers: int = 24, text_layers: int = 12) -> None:
+        """Lay out the network; weights and tokenizer come from files.
+
+        Args:
+            vision_layers: depth of the picture part; by default that of the published weights.
+            text_layers: depth of the text part, likewise.
+        """
         super().__init__()
         self.vision = BlipVisionModel(
             BlipVisionConfig(

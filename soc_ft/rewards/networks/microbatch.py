@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from soc_ft.core.shapes import match_leading
+from soc_ft.core.process import match_leading
 
 Score = Callable[[Tensor, Sequence[str]], Tensor]
 """(images (B, 3, H, W), prompts) -> (B,), each score a function of its own sample alone."""

@@ -25,6 +25,12 @@ class Denoiser(nn.Module):
     """The denoiser and the text encoder, which are trained together."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        """Put the two together.
+
+        Args:
+            unet: the denoiser.
+            text_encoder: whose states, (B, L, D), it attends to.
+        """
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
 

@@ -1,0 +1,133 @@
+"""Sampling as K affine Gaussian transitions, whatever the family of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from soc_ft.core.condition import Condition
+
+Predictor = Callable[[Tensor, Tensor, Condition], Tensor]
+"""(x (N, *latent), t (N,) float32 times, condition of N rows) -> output f (N, *latent).
+
+The output is the network's own: noise, velocity, clean latent or flow velocity.
+"""
+
+_VECTORS = ("times", "A", "c", "sigma", "clean_x", "clean_f")
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """K transitions, from k = 0 (noisiest) to K (clean), each linear in the network's output f.
+
+        x_{k+1} = m_k(x_k; f) + sigma_k z_k,    m_k(x; f) = A_k x + c_k f
+        x0_hat = clean_x_k x_k + clean_f_k f
+
+    DDIM, ancestral sampling and flow SDEs are of this form; a constructor of a family computes the
+    vectors from noise levels and the network's prediction type (see :func:`soc_ft.core.ddim`).
+
+    Attributes:
+        times: (K,) float64, what the network is told, strictly decreasing.
+        A: (K,) float64, factor of the state in the mean.
+        c: (K,) float64, factor of the output in the mean.
+        sigma: (K,) float64 >= 0, standard deviation of the noise.
+        clean_x: (K,) float64, factor of the state in the clean prediction.
+        clean_f: (K,) float64, factor of the output in the clean prediction.
+        eta: noise level relative to the memoryless member of the family, which has 1: its end is
+            independent of its start.
+
+    Raises:
+        ValueError: an attribute is of another shape or type, or out of its range.
+    """
+
+    times: Tensor
+    A: Tensor
+    c: Tensor
+    sigma: Tensor
+    clean_x: Tensor
+    clean_f: Tensor
+    eta: float
+
+    def __post_init__(self) -> None:
+        """Check shapes, types and ranges."""
+        shape = self.times.shape
+        for name in _VECTORS:
+            values = getattr(self, name)
+            if values.dtype != torch.float64 or values.dim() != 1 or values.shape != shape:
+                raise ValueError(f"{name} must be a float64 vector like times, got {values}")
+            if not len(values) or not values.isfinite().all():
+                raise ValueError(f"{name} must be finite and not empty, got {values}")
+        if (self.times.diff() >= 0).any():
+            raise ValueError(f"times must be strictly decreasing, got {self.times}")
+        if (self.sigma < 0).any():
+            raise ValueError(f"sigma must not be negative, got {self.sigma}")
+        if not 0 <= self.eta < float("inf"):
+            raise ValueError(f"eta must be finite and >= 0, got {self.eta}")
+
+    @property
+    def num_steps(self) -> int:
+        """K."""
+        return len(self.times)
+
+    @property
+    def memoryless(self) -> bool:
+        """Whether the noise suffices for the end of the process to forget its start."""
+        return self.eta >= 1
+
+    @cached_property
+    def control_gain(self) -> Tensor:
+        """(K,) c / sigma: what a difference of outputs weighs as a control. Needs sigma > 0."""
+        return self.c / self.sigma
+
+    def coefficients(self, k: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(A, c, sigma) of step ``k``, ready to be combined with ``like``.
+
+        Args:
+            k: one step for all samples, or (N,) int64, one step per sample.
+            like: (N, *latent), gives dtype and device.
+
+        Returns:
+            Three tensors that broadcast against ``like``.
+        """
+        A, c, sigma = self._rows(k, like, self.A, self.c, self.sigma)
+        return A, c, sigma
+
+    def times_of(self, k: int | Tensor, like: Tensor) -> Tensor:
+        """(N,) float32 times of step ``k`` for the N samples of ``like``, on its device.
+
+        Never in the precision of ``like``: bfloat16 cannot hold 999.
+        """
+        steps = k.to(self.times.device) if isinstance(k, Tensor) else k
+        return self.times[steps].to(like.device, torch.float32).expand(len(like))
+
+    def mean(self, k: int | Tensor, x: Tensor, f: Tensor) -> Tensor:
+        """m_k(x; f) (N, *latent), in the dtype of ``x``."""
+        A, c, _ = self.coefficients(k, x)
+        return A * x + c * f.to(x.dtype)
+
+    def clean(self, k: int | Tensor, x: Tensor, f: Tensor) -> Tensor:
+        """x0_hat (N, *latent), the clean latent that the output stands for, in the dtype of x."""
+        of_x, of_f = self._rows(k, x, self.clean_x, self.clean_f)
+        return of_x * x + of_f * f.to(x.dtype)
+
+    def _rows(self, k: int | Tensor, like: Tensor, *vectors: Tensor) -> list[Tensor]:
+        table = torch.stack(vectors).to(like)
+        steps = k.to(like.device) if isinstance(k, Tensor) else k
+        return [match_leading(row[steps], like) for row in table]
+
+
+def match_leading(values: Tensor, like: Tensor) -> Tensor:
+    """View ``values`` so that its dims line up with the leading dims of ``like``.
+
+    Args:
+        values: scalar, (N,), (B, K) ... whose shape broadcasts against the first dims of ``like``.
+        like: tensor that the result is to be combined with.
+
+    Returns:
+        ``values`` in the dtype and on the device of ``like``, with trailing dims of size one.
+    """
+    return values.to(like).reshape(*values.shape, *(1,) * (like.dim() - values.dim()))

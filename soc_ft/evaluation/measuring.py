@@ -1,0 +1,55 @@
+"""From what metrics say of pictures to estimates over prompts, wherever the pictures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
+
+Metric = Callable[[Tensor, Sequence[str]], Tensor]
+"""(images (B, 3, H, W) in [0, 1], prompts) -> (B,)."""
+Embedding = Callable[[Tensor], Tensor]
+"""images (B, 3, H, W) in [0, 1] -> (B, D), of unit norm."""
+
+
+def measured(metric: Any, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    """What a metric says of pictures: (B,) scores, or (B, D) vectors if it ``embeds``."""
+    values: Tensor = metric(images) if getattr(metric, "embeds", False) else metric(images, prompts)
+    return values
+
+
+def of_prompts(values: Sequence[Any] | Tensor, embeds: bool = False) -> NDArray[np.float64]:
+    """(P,) means of each prompt's values, or of vectors half their mean squared distance.
+
+    Args:
+        values: P groups: the values (n,) or vectors (n, D) of a prompt's pictures.
+        embeds: they are vectors.
+    """
+    if isinstance(values, Tensor):  # NumPy has no bfloat16
+        values = values.double().numpy()
+    groups = [np.asarray(group, dtype=np.float64) for group in values]
+    return np.array([spread(group) if embeds else group.mean() for group in groups])
+
+
+def compared(
+    scores: Scores,
+    values: Mapping[str, NDArray[np.float64]],
+    base: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Scores:
+    """Add estimates of metrics to what is known of a set of pictures.
+
+    Args:
+        scores: of the set, which is changed and returned.
+        values: (P,) of each metric.
+        base: the same of the base model's pictures, for paired differences.
+    """
+    for label, own in values.items():
+        scores.estimates[label] = mean_and_error(own)
+        if base is not None:
+            scores.differences[label] = paired_difference(own, base[label])
+    return scores

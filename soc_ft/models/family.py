@@ -1,0 +1,71 @@
+"""What the package must know of a family of models; each family is one file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from soc_ft.core import Condition
+
+
+class Family(nn.Module, ABC):
+    """Text encoder, denoising network and decoder of a pretrained model.
+
+    Latents are those that the network sees (scaled). Networks, anchors, guidance, LoRA and export
+    formats are shared by all families and know nothing else.
+
+    Attributes:
+        network: the pretrained denoising network, frozen.
+    """
+
+    network: nn.Module
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the latents of one picture."""
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """What the network is conditioned on, in float32: a row for each prompt."""
+
+    @abstractmethod
+    def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of a network like :attr:`network`.
+
+        Args:
+            network: it, or a copy with other weights.
+            x: (N, *latent).
+            t: (N,) float32 times.
+            condition: N rows.
+
+        Returns:
+            (N, *latent), the network's own output, in the dtype of ``x``.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] of clean latents (B, *latent); differentiable."""
+
+    @abstractmethod
+    def last_layer(self, network: nn.Module) -> nn.Conv2d:
+        """The layer whose output is that of the network."""
+
+    @abstractmethod
+    def use_plain_attention(self) -> None:
+        """Compute attention as two matrix products instead of PyTorch's fused operation."""
+
+    @abstractmethod
+    def enable_decoder_checkpointing(self) -> None:
+        """Recompute the decoder's activations in the backward pass."""
+
+    @abstractmethod
+    def save_folder(self, network: nn.Module, scheduler: object, folder: Path) -> None:
+        """Write a diffusers folder with ``network`` and a scheduler of diffusers in it."""
+
+    @abstractmethod
+    def save_lora(self, network: nn.Module, folder: Path) -> None:
+        """Write the trained LoRA weights of ``network`` for ``load_lora_weights``."""

@@ -1,0 +1,130 @@
+"""Stable Diffusion 1.x and 2.x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from soc_ft.core import Condition
+from soc_ft.models.family import Family
+
+
+class StableDiffusion(Family):
+    """CLIP's text encoder, a UNet and an autoencoder; the condition is a ``sequence`` (N, L, D).
+
+    Attributes:
+        tokenizer: of the text encoder.
+        text_encoder: frozen.
+        vae: the autoencoder, frozen.
+    """
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        """Take the parts of a pipeline, which gives them away: they are frozen in place."""
+        super().__init__()
+        self.tokenizer = pipeline.tokenizer
+        self.text_encoder = pipeline.text_encoder.requires_grad_(False)
+        self.vae = pipeline.vae.requires_grad_(False)
+        self.network = pipeline.unet.requires_grad_(False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        config: Any = self.network.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return config.in_channels, height, width
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Text-encoder states in float32, as ``StableDiffusionPipeline.encode_prompt``.
+
+        Prompts are padded and truncated to the tokenizer's length L.
+        """
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
+        device = self.text_encoder.device
+        states = self.text_encoder(
+            tokens.input_ids.to(device),
+            attention_mask=tokens.attention_mask.to(device) if uses_mask else None,
+        )[0]
+        return Condition(sequence=states.float())
+
+    def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of a UNet, evaluated in its own dtype; the times stay in float32."""
+        unet: Any = network
+        dtype = unet.dtype
+        output: Tensor = unet(
+            x.to(dtype),
+            t,
+            encoder_hidden_states=condition.sequence.to(dtype),
+            return_dict=False,
+        )[0]
+        return output.to(x.dtype)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents (B, C, h, w), clamped to [0, 1] as the pipeline does.
+
+        So the gradient is that of the picture that is seen: zero for channels of pixels that are
+        black or white beyond the range.
+        """
+        config = self.vae.config
+        unscaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
+        decoded = self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0]
+        return (decoded.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+
+    def last_layer(self, network: nn.Module) -> nn.Conv2d:
+        """The UNet's last convolution."""
+        layer = network.conv_out
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    def use_plain_attention(self) -> None:
+        """In the UNet and the autoencoder."""
+        for part in (self.vae, self.network):
+            part.set_attn_processor(AttnProcessor())  # type: ignore[operator]
+
+    def enable_decoder_checkpointing(self) -> None:
+        """Of the autoencoder."""
+        self.vae.enable_gradient_checkpointing()
+
+    def save_folder(self, network: nn.Module, scheduler: object, folder: Path) -> None:
+        """What ``StableDiffusionPipeline.from_pretrained`` loads."""
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=network,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        # safetensors holds contiguous tensors only; the model computes in another layout.
+        for part in (pipeline.unet, pipeline.vae):
+            part.to(memory_format=torch.contiguous_format)
+        pipeline.save_pretrained(folder)
+        for part in (pipeline.unet, pipeline.vae):
+            part.to(memory_format=torch.channels_last)
+        # Stable Diffusion's layout has these two as well, which older readers need.
+        self.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+
+    def save_lora(self, network: nn.Module, folder: Path) -> None:
+        """``pytorch_lora_weights.safetensors``."""
+        adapters: Any = network.peft_config
+        StableDiffusionPipeline.save_lora_weights(
+            folder,
+            unet_lora_layers=get_peft_model_state_dict(network),
+            unet_lora_adapter_metadata=adapters["default"].to_dict(),
+        )
