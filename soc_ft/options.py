@@ -11,6 +11,8 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Quantile = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+BatchSize = Annotated[int, Field(ge=1, strict=True, json_schema_extra={"changes_result": False})]
+"""How much is computed together: it changes memory and speed, never a result."""
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
 
 

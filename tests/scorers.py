@@ -44,6 +44,19 @@ class BrokenFor(Redness):
         return super().__call__(images, prompts) + torch.where(broken, torch.nan, 0.0)
 
 
+class Counting(Redness):
+    """Counts the pictures that it scores, and those of which a gradient is wanted."""
+
+    name: ClassVar[str] = "counting"
+    asked: ClassVar[int] = 0
+    differentiated: ClassVar[int] = 0
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        Counting.asked += len(images)
+        Counting.differentiated += len(images) * images.requires_grad
+        return super().__call__(images, prompts)
+
+
 class Fated(Redness):
     """Ends its job in the third optimizer step, the way its fate says, unless there is peace."""
 

@@ -1,6 +1,6 @@
 """Composition and validation of configurations, without heavy imports."""
 
-from soc_ft.config.checks import check
+from soc_ft.config.checks import check, parse
 from soc_ft.config.schema import RunConfig
 
-__all__ = ["RunConfig", "check"]
+__all__ = ["RunConfig", "check", "parse"]

@@ -31,8 +31,7 @@ def check(config: DictConfig) -> RunConfig:
         ConfigError: names the key, its value and what is allowed. It is also raised for prompt
             files that cannot be read and for weights that are not there.
     """
-    run = validated(RunConfig, resolved(config))
-    method = build_method(run.method)
+    run, method = parse(config)
     _check_sizes(run, method)
     _check_needs(run, method)
     component_class(run.finetune, "finetune")(**run.finetune.arguments)
@@ -40,6 +39,16 @@ def check(config: DictConfig) -> RunConfig:
         load_prompts(source, column=run.prompts.column)
     _check_weights(run)
     return run
+
+
+def parse(config: DictConfig) -> tuple[RunConfig, Method]:
+    """Check every key's name, type and range, and build the method; nothing is opened.
+
+    Raises:
+        ConfigError: names the first offending key.
+    """
+    run = validated(RunConfig, resolved(config))
+    return run, build_method(run.method)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

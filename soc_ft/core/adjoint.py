@@ -94,7 +94,7 @@ def lean_adjoint(
 def _forward_and_vjp(
     predict: Predictor, x: Tensor, t: Tensor, condition: Condition, cotangent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """f and (d f / dx)^T cotangent."""
+    """Output f at x, and (d f / dx)^T cotangent."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         f = predict(x, t, condition)

@@ -48,7 +48,8 @@ class ReplayBuffer:
             ValueError: a size is below 1, the columns do not lie in [0, batch_size), or a group is
                 cut in two.
         """
-        for name, size in (("batch_size", batch_size), ("batches", batches), ("passes", passes)):
+        sizes = {"batch_size": batch_size, "batches": batches, "passes": passes}
+        for name, size in {**sizes, "group_size": group_size}.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
         columns = range(batch_size) if columns is None else columns

@@ -55,7 +55,7 @@ def kept_steps(steps: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
 
 
 def at_steps(values: Tensor, steps: Tensor) -> Tensor:
-    """Entries (B, ..., *rest) of ``values`` (B, K, *rest) at ``steps`` (B, ...), each sample's own."""
+    """Entries (B, ..., *rest) of ``values`` (B, K, *rest) at each sample's ``steps`` (B, ...)."""
     rows = torch.arange(len(values), device=values.device).view(-1, *(1,) * (steps.dim() - 1))
     return values[rows, steps]
 

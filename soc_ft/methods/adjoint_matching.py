@@ -10,7 +10,7 @@ from pydantic import Field
 from soc_ft import core
 from soc_ft.errors import ConfigError
 from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
-from soc_ft.options import Count, CountOrZero, NonNegative, Quantile, Share
+from soc_ft.options import BatchSize, Count, CountOrZero, NonNegative, Quantile, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ class AdjointMatching(Method):
         adjoint_at: Literal["current", "next"] = Field(
             "current", description="current: a_k, as in the reference; next: a_{k+1}, exact"
         )
-        adjoint_batch: Count = Field(
+        adjoint_batch: BatchSize = Field(
             5, description="trajectories whose adjoint is solved together; changes no result"
         )
         prompt_dropout: Share = Field(

@@ -36,8 +36,9 @@ class Origin:
 
 def choices_of(settings: Any) -> dict[str, str | None]:
     """Chosen option of each configuration group, from Hydra's own node of a configuration."""
-    choices = settings.runtime.choices.items()
-    return {str(group): option for group, option in choices if not str(group).startswith("hydra/")}
+    choices = {str(group): option for group, option in settings.runtime.choices.items()}
+    # `tuned` follows from two others.
+    return {g: o for g, o in choices.items() if g != "tuned" and not g.startswith("hydra/")}
 
 
 def identifying(overrides: Sequence[str]) -> list[str]:

@@ -65,10 +65,14 @@ class RewardFineTuning(LightningModule):
         self.run = run
 
     def setup(self, stage: str) -> None:
+        """Make the buffer, once it is known how many processes there are."""
+        self.prepare_buffer(self.global_rank, self.trainer.world_size)
+
+    def prepare_buffer(self, rank: int, ranks: int) -> None:
         """Divide the columns of the buffer over the ranks."""
         trainer, buffer = self.run.trainer, self.run.buffer
-        share = trainer.batch_size // self.trainer.world_size
-        columns = range(self.global_rank * share, (self.global_rank + 1) * share)
+        share = trainer.batch_size // ranks
+        columns = range(rank * share, (rank + 1) * share)
         self.buffer = ReplayBuffer(
             trainer.batch_size,
             buffer.batches,
@@ -126,14 +130,10 @@ class RewardFineTuning(LightningModule):
 
     def _regress(self, samples: Batch, fresh: bool) -> dict[str, float]:
         """Accumulate the gradient over micro-batches, step the optimizer; what to log."""
-        slots = self.method.pairs_per_sample(self.problem.process.num_steps)
         finite = samples.tensors[FINITE].nonzero().flatten()
-        batch = replace(
-            samples,
-            rows=finite.repeat_interleave(slots),
-            slots=torch.arange(slots, device=finite.device).repeat(len(finite)),
-        )
+        batch = self.pairs_of(samples, finite)
         weights, stats = self._importance(batch, fresh)
+        slots = self.method.pairs_per_sample(self.problem.process.num_steps)
         pairs = self.run.trainer.batch_size * slots
 
         parameters = self._zero_gradients()
@@ -153,6 +153,15 @@ class RewardFineTuning(LightningModule):
             stats |= self._optimize(parameters)
         self._refresh_anchors("step")
         return stats
+
+    def pairs_of(self, samples: Batch, rows: Tensor) -> Batch:
+        """All pairs of some of the samples."""
+        slots = self.method.pairs_per_sample(self.problem.process.num_steps)
+        return replace(
+            samples,
+            rows=rows.repeat_interleave(slots),
+            slots=torch.arange(slots, device=rows.device).repeat(len(rows)),
+        )
 
     def _finite_loss(self, batch: Batch) -> tuple[Terms, Tensor]:
         """Losses of the pairs whose loss is finite, and which of the pairs those are."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from soc_ft.config import parse
-from soc_ft.config.checks import component_class
+from soc_ft.config.components import component_class
 from soc_ft.config.groups import chosen
-from soc_ft.config.schema import Component
 from soc_ft.files import conf_dir
+from soc_ft.options import Component
 from tests.conftest import composed
 
 GROUPS = (
@@ -39,6 +43,41 @@ def test_options_compose(group: str, option: str) -> None:
     """Breaks when a YAML has a key that the schema does not know, or lacks one."""
     files = ["prompts.train=a.txt", "prompts.validation=b.txt"] if option == "file" else []
     parse(composed(f"{group}={option}", *files))
+
+
+METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
+_KEY = re.compile(r"^(\w+): [^#]*?(?:# (.*))?$")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_and_its_file_state_the_same(method: str) -> None:
+    """Breaks when a default, an option or its meaning is changed in the class or the YAML alone."""
+    text = (conf_dir() / "method" / f"{method}.yaml").read_text()
+    said = {m[1]: m[2] for line in text.splitlines() if (m := _KEY.match(line))}
+    config = type(parse(composed(f"method={method}"))[1]).Config
+    assert said == {"_target_": None} | {
+        name: option.description for name, option in config.model_fields.items()
+    }
+    stated = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(stated, dict)
+    del stated["_target_"]
+    assert stated == config().model_dump()
+
+
+@pytest.mark.parametrize("path", sorted((conf_dir() / "tuned").rglob("*.yaml")), ids=str)
+def test_what_an_experiment_changes_of_a_method_is_used(path: Path) -> None:
+    """Breaks when it is named after an experiment or a method that there is not."""
+    experiment, method = path.parent.name, path.stem
+    config = composed(f"experiment={experiment}", f"method={method}")
+    changes = OmegaConf.load(path)
+    assert OmegaConf.merge(config, changes) == config
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_takes_every_method(experiment: str, method: str) -> None:
+    """Breaks when an experiment sets options that another method does not have."""
+    parse(composed(f"experiment={experiment}", f"method={method}"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -91,7 +130,7 @@ def test_launchers_give_each_process_a_task(launcher: str) -> None:
 def test_every_folder_is_a_known_group() -> None:
     """Breaks when a group is added whose options the test above would not compose."""
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    assert folders <= {*GROUPS, "metric", "experiment", "sweep", "commands", "hydra"}
+    assert folders <= {*GROUPS, "metric", "experiment", "tuned", "sweep", "commands", "hydra"}
 
 
 @pytest.mark.parametrize("metric", sorted(p.stem for p in (conf_dir() / "metric").glob("*.yaml")))
@@ -103,7 +142,7 @@ def test_metrics_name_classes_with_their_arguments(metric: str) -> None:
 
 def test_the_example_of_the_help_composes() -> None:
     """Breaks when groups of the issue's own command line cannot be combined."""
-    run = parse(
+    run, _ = parse(
         composed(
             "method=adjoint_matching",
             "reward=shapes",

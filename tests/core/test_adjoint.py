@@ -6,15 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from soc_ft.core import AdjointAt, AdjointSolution, Schedule, lean_adjoint, normal, rollout
+from soc_ft.core import (
+    AdjointAt,
+    AdjointSolution,
+    Condition,
+    Process,
+    lean_adjoint,
+    normal,
+    rollout,
+)
 
-from .closed_forms import cosine_schedule
+from .closed_forms import cosine_process, no_condition, process_of
 
 STEPS, BATCH, LATENT = 7, 5, (2, 3, 3)
 
 
 class NonlinearBase:
-    """A small convolutional eps_hat that depends on the timestep and the condition.
+    """A small convolutional network that depends on the time and the condition.
 
     Counts samples, as forwards and as vector-Jacobian products.
     """
@@ -24,13 +32,14 @@ class NonlinearBase:
         self.forwards = 0
         self.vjps = 0
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.forwards += len(x)
         hidden = torch.nn.functional.conv2d(x, self.kernel, padding=1)
-        eps_hat = (hidden * condition[:, :, None, None] + 0.1 * t[:, None, None, None]).tanh()
-        if eps_hat.requires_grad:
-            eps_hat.register_hook(self._count_vjp)
-        return eps_hat
+        time = (0.1 * t[:, None, None, None]).sin()
+        f = (hidden * condition.scale[:, :, None, None] + time).tanh()
+        if f.requires_grad:
+            f.register_hook(self._count_vjp)
+        return f
 
     def _count_vjp(self, gradient: Tensor) -> None:
         self.vjps += len(gradient)
@@ -41,17 +50,17 @@ class Problem:
     """An adjoint to solve, along states that another model has sampled."""
 
     base: NonlinearBase
-    schedule: Schedule
+    process: Process
     states: Tensor
     terminal: Tensor
-    condition: Tensor
+    condition: Condition
 
     def solve(
         self, first_step: Tensor | None = None, adjoint_at: AdjointAt = "current"
     ) -> AdjointSolution:
         return lean_adjoint(
             self.base,
-            self.schedule,
+            self.process,
             self.states,
             self.terminal,
             self.condition,
@@ -60,14 +69,17 @@ class Problem:
         )
 
     def predict(self, x: Tensor, k: int) -> Tensor:
-        return self.base(x, self.schedule.timesteps[k].expand(len(x)), self.condition)
+        return self.base(x, self.process.times[k].float().expand(len(x)), self.condition)
+
+    def mean(self, x: Tensor, k: int) -> Tensor:
+        return self.process.A[k] * x + self.process.c[k] * self.predict(x, k)
 
     def end_from(self, k: int, x: Tensor) -> Tensor:
         """x_K after base steps from x_k = x; what the states add to each base mean is fixed."""
         for j in range(k, STEPS):
             here = self.states[:, j]
-            added = self.states[:, j + 1] - self.schedule.mean(j, here, self.predict(here, j))
-            x = self.schedule.mean(j, x, self.predict(x, j)) + added
+            added = self.states[:, j + 1] - self.mean(here, j)
+            x = self.mean(x, j) + added
         return x
 
 
@@ -75,13 +87,13 @@ def addressed(stream: str, *shape: int) -> Tensor:
     return normal(shape, 0, stream, [(i,) for i in range(BATCH)], torch.float64)
 
 
-@pytest.fixture
-def problem() -> Problem:
-    schedule = cosine_schedule(STEPS)
-    condition = 1 + addressed("condition", 2).abs()
+@pytest.fixture(params=["epsilon", "v_prediction", "sample", "flow"])
+def problem(request: pytest.FixtureRequest) -> Problem:
+    process = process_of(request.param, STEPS)
+    condition = Condition(scale=1 + addressed("condition", 2).abs())
     noise = addressed("noise", STEPS + 1, *LATENT)
-    states = rollout(lambda x, t, c: 0.9 * x.sin(), schedule, condition, noise).states
-    return Problem(NonlinearBase(), schedule, states, addressed("terminal", *LATENT), condition)
+    states = rollout(lambda x, t, c: 0.9 * x.sin(), process, condition, noise).states
+    return Problem(NonlinearBase(), process, states, addressed("terminal", *LATENT), condition)
 
 
 def test_equals_autograd_through_the_chain(problem: Problem) -> None:
@@ -107,7 +119,7 @@ def test_equals_finite_differences(problem: Problem) -> None:
 
 
 def test_base_predictions_are_those_at_the_states(problem: Problem) -> None:
-    """Breaks if the control were built on base predictions of other states or timesteps."""
+    """Breaks if the control were built on base predictions of other states or times."""
     base_predictions = problem.solve().base_predictions
     for k in range(STEPS):
         expected = problem.predict(problem.states[:, k], k)
@@ -134,7 +146,7 @@ def test_samples_do_not_interact(problem: Problem) -> None:
         problem,
         states=problem.states * others[:, None, None, None, None],
         terminal=problem.terminal * others[:, None, None, None],
-        condition=problem.condition * others[:, None],
+        condition=Condition(scale=problem.condition.scale * others[:, None]),
     ).solve(torch.tensor([0, 0, 5, 2, 7]))
     torch.testing.assert_close(replaced.adjoints[0], together.adjoints[0])
     torch.testing.assert_close(replaced.base_predictions[0], together.base_predictions[0])
@@ -192,10 +204,10 @@ def test_low_precision_network_leaves_the_adjoint_in_full_precision() -> None:
     """Breaks if the dtype of the network leaks into states and adjoints."""
     solution = lean_adjoint(
         lambda x, t, c: x.to(torch.bfloat16).tanh(),
-        cosine_schedule(STEPS),
+        cosine_process(STEPS),
         torch.ones(2, STEPS + 1, 3),
         torch.ones(2, 3),
-        torch.zeros(2, 1),
+        no_condition(2),
         torch.tensor([0, 4]),
         adjoint_at="next",
     )
@@ -217,9 +229,9 @@ def test_bad_input_is_refused(length: int, first_step: list[int], message: str) 
     with pytest.raises(ValueError, match=message):
         lean_adjoint(
             NonlinearBase(),
-            cosine_schedule(STEPS),
+            cosine_process(STEPS),
             torch.zeros(2, length, *LATENT),
             torch.zeros(2, *LATENT),
-            torch.ones(2, 2),
+            Condition(scale=torch.ones(2, 2)),
             torch.tensor(first_step),
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from soc_ft.core import ReplayBuffer
 BATCH, BATCHES, PASSES, SEED = 8, 5, 3, 11
 
 
-def filled(columns: range | None = None, round_: int = 0) -> ReplayBuffer:
+def filled(columns: range | None = None, round_: int = 0, group_size: int = 1) -> ReplayBuffer:
     """A buffer whose samples carry their index in the round, over all ranks."""
-    buffer = ReplayBuffer(BATCH, BATCHES, PASSES, SEED, columns)
+    buffer = ReplayBuffer(BATCH, BATCHES, PASSES, SEED, columns, group_size)
     index = torch.arange(BATCH * BATCHES).view(BATCHES, BATCH)
     buffer.fill(round_, {"index": index[:, buffer.columns].flatten()})
     return buffer
@@ -39,12 +40,18 @@ def test_first_pass_keeps_the_order_of_collection() -> None:
         assert batch_of(buffer, 4, 0, batch) == list(range(batch * BATCH, (batch + 1) * BATCH))
 
 
+@pytest.mark.parametrize("group_size", [1, 2])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_optimizer_batches_are_the_same_for_any_number_of_ranks(ranks: int) -> None:
+def test_optimizer_batches_are_the_same_for_any_number_of_ranks(
+    ranks: int, group_size: int
+) -> None:
     """Breaks if the number of devices changes which samples share an optimizer step."""
     width = BATCH // ranks
-    alone = filled()
-    sharded = [filled(range(rank * width, (rank + 1) * width)) for rank in range(ranks)]
+    alone = filled(group_size=group_size)
+    sharded = [
+        filled(range(rank * width, (rank + 1) * width), group_size=group_size)
+        for rank in range(ranks)
+    ]
     for pass_ in range(PASSES):
         for batch in range(BATCHES):
             together = [i for buffer in sharded for i in batch_of(buffer, 2, pass_, batch)]
@@ -105,9 +112,9 @@ def test_on_policy_is_one_batch_passed_through_once() -> None:
     assert buffer.rows(7, 0, 0).tolist() == list(range(BATCH))
 
 
-def ranks_of(count: int) -> list[ReplayBuffer]:
+def ranks_of(count: int, group_size: int = 1) -> list[ReplayBuffer]:
     width = BATCH // count
-    return [filled(range(r * width, (r + 1) * width), round_=3) for r in range(count)]
+    return [filled(range(r * width, (r + 1) * width), 3, group_size) for r in range(count)]
 
 
 def saved(ranks: list[ReplayBuffer]) -> dict[str, Any]:
@@ -116,16 +123,19 @@ def saved(ranks: list[ReplayBuffer]) -> dict[str, Any]:
     return ranks[0].state_dict(gather=lambda _: held)
 
 
+@pytest.mark.parametrize("group_size", [1, 2])
 @pytest.mark.parametrize("before", [1, 2, 4])
 @pytest.mark.parametrize("after", [1, 2, 4])
-def test_state_survives_a_safe_checkpoint_and_a_change_of_ranks(before: int, after: int) -> None:
+def test_state_survives_a_safe_checkpoint_and_a_change_of_ranks(
+    before: int, after: int, group_size: int
+) -> None:
     """Breaks if a run resumed in the middle of a round collects it again or differently."""
     file = io.BytesIO()
-    torch.save(saved(ranks_of(before)), file)
+    torch.save(saved(ranks_of(before, group_size)), file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    for uninterrupted in ranks_of(after):
-        resumed = ReplayBuffer(BATCH, BATCHES, PASSES, SEED, uninterrupted.columns)
+    for uninterrupted in ranks_of(after, group_size):
+        resumed = ReplayBuffer(BATCH, BATCHES, PASSES, SEED, uninterrupted.columns, group_size)
         resumed.load_state_dict(state)
         assert resumed.is_filled(3)
         assert batch_of(resumed, 3, 2, 1) == batch_of(uninterrupted, 3, 2, 1)
@@ -156,12 +166,98 @@ def test_chunks_of_another_size_are_refused() -> None:
         buffer.load_state_dict({"round": 0, "tensors": {"x": torch.zeros(2)}})
 
 
+def test_order_of_single_columns_is_fixed() -> None:
+    """Breaks if the permutation changes: a resumed run would train on other batches."""
+    buffer = ReplayBuffer(4, batches=3, passes=3, seed=11)
+
+    def order(round_: int, pass_: int) -> list[list[int]]:
+        return [buffer.rows(round_, pass_, batch).tolist() for batch in range(3)]
+
+    assert order(0, 0) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert order(0, 1) == [[4, 9, 6, 7], [8, 1, 10, 3], [0, 5, 2, 11]]
+    assert order(0, 2) == [[0, 1, 2, 7], [8, 9, 6, 3], [4, 5, 10, 11]]
+    assert order(2, 1) == [[4, 5, 6, 11], [8, 1, 2, 3], [0, 9, 10, 7]]
+    half = ReplayBuffer(4, batches=3, passes=3, seed=11, columns=range(2, 4))
+    assert [half.rows(2, 1, batch).tolist() for batch in range(3)] == [[2, 5], [0, 1], [4, 3]]
+
+
+@pytest.mark.parametrize("group_size", [2, 4, 8])
+@pytest.mark.parametrize("pass_", range(PASSES))
+def test_groups_stay_together(pass_: int, group_size: int) -> None:
+    """Breaks if samples of one prompt, compared with each other, land in two optimizer batches."""
+    buffer, seen = filled(group_size=group_size), []
+    for batch in range(BATCHES):
+        samples = torch.tensor(batch_of(buffer, 1, pass_, batch)).view(-1, group_size)
+        assert (samples[:, 0] % group_size == 0).all()
+        assert (samples.diff(dim=1) == 1).all()
+        seen += samples.flatten().tolist()
+    assert sorted(seen) == list(range(BATCH * BATCHES))
+
+
+def test_groups_are_permuted_each_by_itself() -> None:
+    """Breaks if whole batches move, or a group moves as the one beside it does."""
+    buffer = filled(group_size=2)
+    moved = [
+        tuple(batch_of(buffer, 1, 1, batch)[column] // BATCH for batch in range(BATCHES))
+        for column in range(BATCH)
+    ]
+    assert moved[::2] == moved[1::2]
+    assert len(set(moved[::2])) == BATCH // 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "group_size"),
+    [
+        (None, 3),
+        (None, 16),
+        (range(1, 3), 2),
+        (range(0, 3), 2),
+        (range(2, 6), 4),
+    ],
+)
+def test_groups_that_are_cut_in_two_are_refused(columns: range | None, group_size: int) -> None:
+    """Breaks if two ranks, or two optimizer batches, share a group."""
+    with pytest.raises(ValueError, match=f"groups of {group_size}"):
+        ReplayBuffer(BATCH, BATCHES, PASSES, SEED, columns, group_size)
+    assert len(ReplayBuffer(BATCH, BATCHES, PASSES, SEED, range(4, 8), 4).columns) == 4
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_numbers_name_the_samples_of_every_rank(ranks: int, group_size: int) -> None:
+    """Breaks if a prompt, or addressed noise, is taken for another sample than was collected."""
+    for buffer in ranks_of(ranks, group_size):
+        for pass_ in range(PASSES):
+            for batch in range(BATCHES):
+                rows = buffer.rows(3, pass_, batch)
+                assert buffer.numbers(rows) == batch_of(buffer, 3, pass_, batch)
+        assert buffer.numbers(torch.tensor([], dtype=torch.int64)) == []
+
+
+@pytest.mark.parametrize("latent", [(), (2, 3)])
+@pytest.mark.parametrize("widths", [(8,), (4, 4), (2, 2, 2, 2), (2, 6), (6, 2)])
+def test_merge_and_share_undo_each_other(widths: tuple[int, ...], latent: tuple[int, ...]) -> None:
+    """Breaks if statistics over a round see samples in another order than their numbers."""
+    edges = torch.tensor([0, *widths]).cumsum(0).tolist()
+    ranks = [filled(range(start, stop), group_size=2) for start, stop in pairwise(edges)]
+    samples = torch.arange(BATCH * BATCHES)
+    everything = samples.view(-1, *(1,) * len(latent)).expand(-1, *latent) * torch.ones(latent)
+    parts = [rank.share(everything) for rank in ranks]
+    for rank, part in zip(ranks, parts, strict=True):
+        own = torch.arange(rank.samples_per_round)
+        assert torch.equal(part, everything[rank.numbers(own)])
+        assert torch.equal(rank.get(own)["index"], rank.share(samples))
+        assert torch.equal(rank.merge(parts), everything)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"batch_size": 0}, "batch_size"),
         ({"batches": 0}, "batches"),
         ({"passes": 0}, "passes"),
+        ({"group_size": 0}, "group_size"),
+        ({"group_size": -1}, "group_size"),
         ({"columns": range(4, 9)}, "columns"),
         ({"columns": range(0)}, "columns"),
         ({"columns": range(0, 8, 2)}, "columns"),

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from soc_ft.core import (
     AdjointAt,
+    Condition,
     Predictor,
-    Schedule,
+    Process,
     adjoint_matching_loss,
     control,
     lean_adjoint,
@@ -18,11 +19,15 @@ from soc_ft.core import (
 
 from .closed_forms import (
     GaussianBase,
+    Output,
     convergence_order,
-    cosine_schedule,
+    cosine_process,
     exact_moment_noise,
+    memoryless_flow,
     moments,
     no_condition,
+    process_of,
+    step_of,
 )
 
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -48,68 +53,76 @@ def relative(error: Tensor, scale: Tensor) -> float:
 class LinearRewardOptimum:
     """The control that minimises the regression when the reward is linear: it is deterministic."""
 
-    def __init__(self, num_steps: int, adjoint_at: AdjointAt) -> None:
-        self.schedule = cosine_schedule(num_steps)
-        self.base = GaussianBase(self.schedule, MEAN, COVARIANCE)
+    def __init__(self, num_steps: int, adjoint_at: AdjointAt, output: Output = "epsilon") -> None:
+        self.process = process_of(output, num_steps)
+        self.base = GaussianBase(self.process, MEAN, COVARIANCE, output)
         self.noise = exact_moment_noise(num_steps, dims=2)
         batch = len(self.noise)
         self.condition = no_condition(batch)
-        self.trajectory = rollout(self.base, self.schedule, self.condition, self.noise)
+        self.trajectory = rollout(self.base, self.process, self.condition, self.noise)
         terminal = (-LAMBDA * DIRECTION).expand(batch, 2)
         self.solution = lean_adjoint(
             self.base,
-            self.schedule,
+            self.process,
             self.trajectory.states,
             terminal,
             self.condition,
             all_steps(batch),
         )
         self.targets = regression_targets(self.solution.adjoints, adjoint_at)
-        self.offset = -(self.schedule.sigma**2 / self.schedule.c)[:, None] * self.targets[0]
+        self.offset = -(self.process.sigma**2 / self.process.c)[:, None] * self.targets[0]
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        return self.base(x, t, condition) + self.offset[self.schedule.num_steps - 1 - t]
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.base(x, t, condition) + self.offset[step_of(self.process, t)]
 
     def shift(self) -> Tensor:
         """(2,) how far the control moves the mean of x_K."""
-        controlled = rollout(self, self.schedule, self.condition, self.noise)
+        controlled = rollout(self, self.process, self.condition, self.noise)
         return (controlled.states - self.trajectory.states)[:, -1].mean(dim=0)
 
     def covariance_given_start(self) -> Tensor:
         """Cov(x_K | x_0) of the base process."""
         from_zero = self.noise.clone()
         from_zero[:, 0] = 0
-        return moments(rollout(self.base, self.schedule, self.condition, from_zero).states[:, -1])[
-            1
-        ]
+        return moments(rollout(self.base, self.process, self.condition, from_zero).states[:, -1])[1]
 
     def covariance(self) -> Tensor:
         """Cov(x_K) of the base process."""
         return moments(self.trajectory.states[:, -1])[1]
 
 
+OUTPUTS = pytest.mark.parametrize("output", ["epsilon", "v_prediction", "sample", "flow"])
+
+
+@OUTPUTS
 @pytest.mark.parametrize("adjoint_at", ["current", "next"])
-def test_loss_vanishes_at_the_optimum_of_a_linear_reward(adjoint_at: AdjointAt) -> None:
+def test_loss_vanishes_at_the_optimum_of_a_linear_reward(
+    adjoint_at: AdjointAt, output: Output
+) -> None:
     """Breaks if control, its gain, or the sign or scale of sigma * a in the loss is wrong."""
-    optimum = LinearRewardOptimum(8, adjoint_at)
-    schedule = optimum.schedule
-    for k in range(schedule.num_steps):
+    optimum = LinearRewardOptimum(8, adjoint_at, output)
+    process = optimum.process
+    for k in range(process.num_steps):
         x = optimum.trajectory.states[:, k]
-        prediction = optimum(x, schedule.timesteps[k].expand(len(x)), optimum.condition)
+        prediction = optimum(x, process.times_of(k, x), optimum.condition)
         base_prediction = optimum.solution.base_predictions[:, k]
-        u = control(prediction, base_prediction, schedule.control_gain[k])
+        u = control(prediction, base_prediction, process.control_gain[k])
         target = optimum.targets[:, k]
-        assert adjoint_matching_loss(u, target, schedule.sigma[k]).max() < 1e-20
-        assert adjoint_matching_loss(0 * u, target, schedule.sigma[k]).min() > 1e-3
+        assert adjoint_matching_loss(u, target, process.sigma[k]).max() < 1e-20
+        if output == "flow" and adjoint_at == "current" and k == 0:
+            assert target.abs().max() < 1e-12  # nothing depends on x_0, which is pure noise
+        else:
+            assert adjoint_matching_loss(0 * u, target, process.sigma[k]).min() > 1e-3
 
 
+@OUTPUTS
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 50])
-def test_next_adjoint_is_exact_for_a_linear_reward(num_steps: int) -> None:
+def test_next_adjoint_is_exact_for_a_linear_reward(num_steps: int, output: Output) -> None:
     """Breaks if "next" is off by one, or if the control does not enter the chain as in the theory.
 
     The optimum of the KL-regularised problem moves the mean by lambda Cov(x_K | x_0) b.
     """
-    optimum = LinearRewardOptimum(num_steps, "next")
+    optimum = LinearRewardOptimum(num_steps, "next", output)
     expected = LAMBDA * optimum.covariance_given_start() @ DIRECTION
     assert relative(optimum.shift() - expected, expected) < 1e-12
 
@@ -142,15 +155,15 @@ def test_current_adjoint_is_exact_only_in_the_limit() -> None:
 class AffineControl:
     """sqrt(delta) u_k = [x, 1] W_k on top of a base model: the class of the quadratic optimum."""
 
-    def __init__(self, base: Predictor, schedule: Schedule) -> None:
+    def __init__(self, base: Predictor, process: Process) -> None:
         self.base = base
-        self.schedule = schedule
-        self.weights = torch.zeros(schedule.num_steps, 3, 2, dtype=torch.float64)
+        self.process = process
+        self.weights = torch.zeros(process.num_steps, 3, 2, dtype=torch.float64)
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        k = self.schedule.num_steps - 1 - t
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        k = step_of(self.process, t)
         u = (self.features(x)[:, None] @ self.weights[k])[:, 0]
-        return self.base(x, t, condition) + u / self.schedule.control_gain[k][:, None]
+        return self.base(x, t, condition) + u / self.process.control_gain[k][:, None]
 
     @staticmethod
     def features(x: Tensor) -> Tensor:
@@ -163,13 +176,13 @@ class QuadraticRewardFixpoint:
     The reward is -1/2 (x - PEAK)^T CURVATURE (x - PEAK).
     """
 
-    def __init__(self, num_steps: int, adjoint_at: AdjointAt, eta: float = 1.0) -> None:
-        self.schedule = cosine_schedule(num_steps, eta)
-        self.base = GaussianBase(self.schedule, MEAN, COVARIANCE)
-        self.noise = exact_moment_noise(num_steps, dims=2)
+    def __init__(self, process: Process, adjoint_at: AdjointAt, output: Output = "epsilon") -> None:
+        self.process = process
+        self.base = GaussianBase(process, MEAN, COVARIANCE, output)
+        self.noise = exact_moment_noise(process.num_steps, dims=2)
         self.condition = no_condition(len(self.noise))
         self.adjoint_at = adjoint_at
-        self.model = AffineControl(self.base, self.schedule)
+        self.model = AffineControl(self.base, self.process)
         change = torch.inf
         while change > 1e-7:
             features, targets = self.regression()
@@ -179,12 +192,12 @@ class QuadraticRewardFixpoint:
 
     def regression(self) -> tuple[Tensor, Tensor]:
         """(K, n, 3) features and (K, n, 2) targets along trajectories of the present control."""
-        states = rollout(self.model, self.schedule, self.condition, self.noise).states
+        states = rollout(self.model, self.process, self.condition, self.noise).states
         terminal = LAMBDA * (states[:, -1] - PEAK) @ CURVATURE
         solution = lean_adjoint(
-            self.base, self.schedule, states, terminal, self.condition, all_steps(len(states))
+            self.base, self.process, states, terminal, self.condition, all_steps(len(states))
         )
-        targets = -self.schedule.sigma[:, None] * regression_targets(
+        targets = -self.process.sigma[:, None] * regression_targets(
             solution.adjoints, self.adjoint_at
         )
         return self.model.features(states[:, :-1]).transpose(0, 1), targets.transpose(0, 1)
@@ -202,7 +215,7 @@ class QuadraticRewardFixpoint:
         )
 
     def _end_of(self, predict: Predictor) -> tuple[Tensor, Tensor]:
-        return moments(rollout(predict, self.schedule, self.condition, self.noise).states[:, -1])
+        return moments(rollout(predict, self.process, self.condition, self.noise).states[:, -1])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +226,9 @@ def test_quadratic_reward_reaches_the_tilted_gaussian(
 ) -> None:
     """Breaks if the fixpoint is not p exp(lambda r): the errors then do not vanish with K."""
     num_steps = [8, 16, 32]
-    errors = [QuadraticRewardFixpoint(steps, adjoint_at).errors() for steps in num_steps]
+    errors = [
+        QuadraticRewardFixpoint(cosine_process(steps), adjoint_at).errors() for steps in num_steps
+    ]
     mean_errors, covariance_errors = map(list, zip(*errors, strict=True))
     assert mean_errors[-1] < mean_bound
     assert covariance_errors[-1] < 5e-2
@@ -221,18 +236,32 @@ def test_quadratic_reward_reaches_the_tilted_gaussian(
     assert convergence_order(num_steps, covariance_errors) == pytest.approx(1, abs=0.3)
 
 
+def test_quadratic_reward_on_a_flow_reaches_the_mean_on_any_grid() -> None:
+    """Breaks if a flow's first step is not fully memoryless: no bias of the start is left here."""
+    num_steps = [8, 16, 32]
+    fixpoints = [
+        QuadraticRewardFixpoint(memoryless_flow(steps), "next", "flow") for steps in num_steps
+    ]
+    mean_errors, covariance_errors = zip(*(each.errors() for each in fixpoints), strict=True)
+    assert max(mean_errors) < 1e-6
+    assert covariance_errors[-1] < 5e-2
+    assert convergence_order(num_steps, covariance_errors) == pytest.approx(1, abs=0.3)
+
+
 def test_quadratic_reward_without_memorylessness_misses_the_tilted_gaussian() -> None:
     """Breaks if eta is ignored: at eta = 0.3 the start biases the result for good."""
-    mean_error, covariance_error = QuadraticRewardFixpoint(32, "next", eta=0.3).errors()
+    mean_error, covariance_error = QuadraticRewardFixpoint(
+        cosine_process(32, eta=0.3), "next"
+    ).errors()
     assert mean_error > 0.2
     assert covariance_error > 0.05
 
 
 def test_fixpoint_is_stationary_for_the_loss() -> None:
     """Breaks if adjoint_matching_loss has another minimiser than the regression on -sigma a."""
-    fixpoint = QuadraticRewardFixpoint(6, "next")
+    fixpoint = QuadraticRewardFixpoint(cosine_process(6), "next")
     features, targets = fixpoint.regression()
-    gain, sigma = fixpoint.schedule.control_gain, fixpoint.schedule.sigma
+    gain, sigma = fixpoint.process.control_gain, fixpoint.process.sigma
 
     def gradient(weights: Tensor) -> Tensor:
         weights = weights.clone().requires_grad_()

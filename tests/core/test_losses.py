@@ -34,7 +34,7 @@ def test_each_sample_has_its_own_coefficients() -> None:
 
 
 def test_coefficients_take_the_dtype_of_the_latents() -> None:
-    """Breaks if float64 coefficients of the schedule promote the training graph."""
+    """Breaks if float64 coefficients of the process promote the training graph."""
     gain = torch.ones(2, dtype=torch.float64)
     u = control(torch.ones(2, 3), torch.zeros(2, 3), gain)
     assert u.dtype == adjoint_matching_loss(u, u, gain).dtype == torch.float32

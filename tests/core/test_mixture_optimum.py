@@ -5,24 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from soc_ft.core import Predictor, Schedule, lean_adjoint, rollout
+from soc_ft.core import Condition, Predictor, Process, lean_adjoint, rollout
 
-from .closed_forms import MixtureBase, cosine_schedule, no_condition
+from .closed_forms import MixtureBase, cosine_process, no_condition, step_of
 
 
 class RadialControl:
     """A control per step, linear in Gaussian bumps on a grid over the plane."""
 
-    def __init__(self, base: Predictor, schedule: Schedule) -> None:
+    def __init__(self, base: Predictor, process: Process) -> None:
         self.base = base
-        self.schedule = schedule
+        self.process = process
         self.grid = torch.linspace(-3, 3, 8)
-        self.weights = torch.zeros(schedule.num_steps, len(self.grid) ** 2 + 3, 2)
+        self.weights = torch.zeros(process.num_steps, len(self.grid) ** 2 + 3, 2)
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        k = self.schedule.num_steps - 1 - int(t[0])
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        k = int(step_of(self.process, t[:1]))
         u = self.features(x) @ self.weights[k]
-        return self.base(x, t, condition) + u / self.schedule.control_gain[k].float()
+        return self.base(x, t, condition) + u / self.process.control_gain[k].float()
 
     def features(self, x: Tensor) -> Tensor:
         width = self.grid[1] - self.grid[0]
@@ -37,15 +37,15 @@ class TiltedMixture:
     LIMIT, BINS = 3.5, 14
 
     def __init__(self, eta: float, num_steps: int = 40) -> None:
-        self.schedule = cosine_schedule(num_steps, eta)
+        self.process = cosine_process(num_steps, eta)
         self.base = MixtureBase(
-            self.schedule,
+            self.process,
             weights=torch.tensor([0.5, 0.3, 0.2]),
             means=torch.tensor([[-1.5, 0.0], [1.2, 1.2], [1.0, -1.3]]),
             variances=torch.tensor([0.25, 0.16, 0.2]),
         )
         self.tilt = torch.tensor([1.0, 0.3])
-        self.model = RadialControl(self.base, self.schedule)
+        self.model = RadialControl(self.base, self.process)
 
     def train(self, iterations: int = 12, batch: int = 2000) -> Tensor:
         """Regress each step's control on -sigma a_{k+1}; samples (n, 2) of the last iterations."""
@@ -53,17 +53,17 @@ class TiltedMixture:
         condition = no_condition(batch)
         first_step = torch.zeros(batch, dtype=torch.int64)
         size = self.model.weights.shape[1]
-        gram = torch.zeros(self.schedule.num_steps, size, size)
+        gram = torch.zeros(self.process.num_steps, size, size)
         moment = torch.zeros_like(self.model.weights)
-        sigma = self.schedule.sigma.float()
+        sigma = self.process.sigma.float()
         samples = []
         for _ in range(iterations):
-            noise = torch.randn(batch, self.schedule.num_steps + 1, 2, generator=generator)
-            states = rollout(self.model, self.schedule, condition, noise).states
+            noise = torch.randn(batch, self.process.num_steps + 1, 2, generator=generator)
+            states = rollout(self.model, self.process, condition, noise).states
             terminal = (-self.tilt).expand(batch, 2)
             adjoints = lean_adjoint(
                 self.base,
-                self.schedule,
+                self.process,
                 states,
                 terminal,
                 condition,
@@ -72,7 +72,7 @@ class TiltedMixture:
             ).adjoints
             gram *= 0.5
             moment *= 0.5
-            for k in range(self.schedule.num_steps):
+            for k in range(self.process.num_steps):
                 features = self.model.features(states[:, k])
                 gram[k] += features.T @ features / batch
                 moment[k] -= sigma[k] * features.T @ adjoints[:, k + 1] / batch

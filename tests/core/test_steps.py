@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from soc_ft.core import draw_steps, inclusion_weights, uniform
+from soc_ft.core import at_steps, draw_steps, inclusion_weights, kept_steps, normal, uniform
 
 
 def keys(samples: int, num_steps: int) -> torch.Tensor:
@@ -85,6 +85,56 @@ def test_steps_that_are_never_drawn_have_infinite_weight() -> None:
     weights = inclusion_weights(10, 1, early_fraction=0.6, early_share=0.5)
     assert weights[:6].isinf().all()
     assert weights[6:].tolist() == [4.0] * 4
+
+
+def by_loops(values: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """What :func:`at_steps` has to find, one entry at a time."""
+    found = torch.stack(
+        [values[i, k] for i, row in enumerate(steps.view(len(steps), -1).tolist()) for k in row]
+    )
+    return found.view(*steps.shape, *values.shape[2:])
+
+
+@pytest.mark.parametrize("latent", [(), (2,), (2, 3, 3)])
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 3)])
+def test_each_sample_is_read_at_its_own_steps(
+    shape: tuple[int, ...], latent: tuple[int, ...]
+) -> None:
+    """Breaks if a sample is read at the steps of another one, or passes are mixed up."""
+    values = normal((6, *latent), 0, "values", [(i,) for i in range(4)])
+    steps = (6 * uniform(shape[1:], 0, "steps", [(i,) for i in range(4)])).long()
+    found = at_steps(values, steps)
+    assert found.shape == (*shape, *latent)
+    assert torch.equal(found, by_loops(values, steps))
+
+
+@pytest.mark.parametrize("num_steps", [5, 7])
+@pytest.mark.parametrize("passes", [None, 1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_stored_steps_hold_all_drawn_ones(count: int, passes: int | None, num_steps: int) -> None:
+    """Breaks if a drawn step is not stored, sought elsewhere, or more is stored than needed."""
+    samples = [(i,) for i in range(6)]
+    shape = (num_steps,) if passes is None else (passes, num_steps)
+    steps = draw_steps(uniform(shape, 0, "steps", samples), count)
+    values = normal((num_steps, 2, 3), 0, "values", samples)
+    kept, places = kept_steps(steps, num_steps)
+    assert kept.shape == (6, min(count * (passes or 1), num_steps))
+    assert kept.dtype == places.dtype == torch.int64
+    assert places.shape == steps.shape
+    assert torch.equal(at_steps(kept, places), steps)
+    stored = at_steps(values, kept)
+    assert torch.equal(at_steps(stored, places), by_loops(values, steps))
+
+
+def test_all_steps_are_stored_once_when_draws_are_as_many() -> None:
+    """Breaks if steps that several passes draw are stored several times over."""
+    steps = torch.tensor([[[3, 1, 1], [0, 3, 3]]])
+    kept, places = kept_steps(steps, 4)
+    assert kept.tolist() == [[0, 1, 2, 3]]
+    assert torch.equal(places, steps)
+    kept, places = kept_steps(steps, 7)
+    assert kept.tolist() == [[3, 1, 1, 0, 3, 3]]
+    assert places.tolist() == [[[0, 1, 2], [3, 4, 5]]]
 
 
 @pytest.mark.parametrize(

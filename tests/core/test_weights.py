@@ -6,45 +6,45 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from soc_ft.core import (
+    Condition,
     Trajectory,
     effective_sample_size,
     log_weights,
     normal,
     normalised_weights,
-    path_noise,
     rollout,
 )
 
-from .closed_forms import cosine_schedule, no_condition
+from .closed_forms import cosine_process, no_condition
 
 STEPS = 8
 
 
-def old(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+def old(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
     return 0.8 * x.sin()
 
 
-def new(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+def new(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
     return old(x, t, condition) + 0.05 * (x.cos() + 0.1 * t[:, None])
 
 
 def sampled_from_old(batch: int) -> tuple[Trajectory, Tensor]:
     noise = normal((STEPS + 1, 3), 0, "x", [(i,) for i in range(batch)], torch.float64)
-    schedule = cosine_schedule(STEPS)
-    return rollout(old, schedule, no_condition(batch), noise, keep_predictions=True), noise
+    process = cosine_process(STEPS)
+    return rollout(old, process, no_condition(batch), noise, keep_predictions=True), noise
 
 
 def stepwise(trajectory: Trajectory, noise: Tensor) -> Tensor:
     """(B, K) log weights of the new model."""
-    schedule = cosine_schedule(STEPS)
+    process = cosine_process(STEPS)
     batch = len(noise)
     columns = []
     for k in range(STEPS):
         x = trajectory.states[:, k]
-        prediction = new(x, schedule.timesteps[k].expand(batch), no_condition(batch))
+        prediction = new(x, process.times_of(k, x), no_condition(batch))
         columns.append(
             log_weights(
-                prediction, trajectory.predictions[:, k], noise[:, k + 1], schedule.control_gain[k]
+                prediction, trajectory.predictions[:, k], noise[:, k + 1], process.control_gain[k]
             )
         )
     return torch.stack(columns, dim=1)
@@ -52,13 +52,14 @@ def stepwise(trajectory: Trajectory, noise: Tensor) -> Tensor:
 
 def test_equal_the_ratio_of_transition_densities() -> None:
     """Breaks if the sign, the factor 1/2 or the gain is wrong."""
-    schedule = cosine_schedule(STEPS)
+    process = cosine_process(STEPS)
     trajectory, noise = sampled_from_old(6)
     log_w = stepwise(trajectory, noise)
     for k in range(STEPS):
-        x, t = trajectory.states[:, k], schedule.timesteps[k].expand(6)
+        x = trajectory.states[:, k]
+        t = process.times_of(k, x)
         ratio = [
-            Normal(schedule.mean(k, x, model(x, t, x)), schedule.sigma[k])
+            Normal(process.mean(k, x, model(x, t, no_condition(6))), process.sigma[k])
             .log_prob(trajectory.states[:, k + 1])
             .sum(dim=1)
             for model in (new, old)
@@ -82,21 +83,6 @@ def test_unchanged_model_has_full_effective_sample_size() -> None:
     )
     assert effective_sample_size(same) == 12
     assert torch.equal(normalised_weights(same), torch.ones(12, dtype=torch.float64))
-
-
-def test_path_noise_recovers_what_sampled() -> None:
-    """Breaks if states, predictions and noise are indexed against each other."""
-    trajectory, noise = sampled_from_old(5)
-    torch.testing.assert_close(path_noise(cosine_schedule(STEPS), trajectory), noise[:, 1:])
-
-
-def test_path_noise_needs_predictions_and_noise() -> None:
-    """Breaks if a missing prediction or a division by sigma = 0 surfaces as something else."""
-    trajectory, _ = sampled_from_old(2)
-    with pytest.raises(ValueError, match="keep_predictions"):
-        path_noise(cosine_schedule(STEPS), Trajectory(trajectory.states))
-    with pytest.raises(ValueError, match="eta"):
-        path_noise(cosine_schedule(STEPS, eta=0.0), trajectory)
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e5, -1e5])

@@ -95,9 +95,9 @@ def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
     assert [(block.schedule, block.eta) for block in found.blocks] == [("memoryless", 1)]
     assert list(found.measures) == ["redness"]
     assert found.prompts[0] == "a small house number 1"
-    assert found.subject is not None
-    assert found.subject.weights == run_dir / "checkpoints" / "last.ckpt"
-    assert found.subject.guidance_scale == 3
+    assert found.source is not None
+    assert found.source.weights == run_dir / "checkpoints" / "last.ckpt"
+    assert found.source.guidance_scale == 3
 
 
 def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path
         ([f"run={run_dir}", "checkpoint=best"], best),
         ([f"run={run_dir}", f"checkpoint={copy}"], copy),
     ):
-        subject = plan(*overrides).subject
-        assert subject is not None
-        assert subject.weights == weights
-        assert subject.run_dir == run_dir
+        source = plan(*overrides).source
+        assert source is not None
+        assert source.weights == weights
+        assert source.run_dir == run_dir
     with pytest.raises(ConfigError, match=r"copy\.safetensors: lies in no run folder.*run="):
         plan(f"checkpoint={copy}")
     with pytest.raises(ConfigError, match=r"checkpoint=worst: .*best, last"):

@@ -1,12 +1,13 @@
-"""What the control problem hands to a method."""
+"""What the problem hands to a method."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from soc_ft.core import Schedule
-from soc_ft.methods.base import ControlProblem, Request, chunks
+from soc_ft.core import Condition, ddim_on_grid
+from soc_ft.methods import Request
+from soc_ft.methods.problem import Problem, chunks
 from tests.scorers import Redness
 
 
@@ -17,18 +18,15 @@ class Decoder:
         return latents.square()
 
 
-def problem(reward_batch: int) -> ControlProblem:
-    schedule = Schedule.from_alphas_cumprod(torch.linspace(0.99, 0.01, 10), [9, 5, 1], 1.0)
-    return ControlProblem(
+def problem(reward_batch: int, guided: frozenset[str] = frozenset()) -> Problem:
+    return Problem(
         model=Decoder(),  # type: ignore[arg-type]
         reward=Redness(),
-        schedule=schedule,
+        process=ddim_on_grid(torch.linspace(0.99, 0.01, 10), [9, 5, 1], 1.0),
         reward_scale=2.0,
         guidance_scale=3.0,
-        guidance_in_adjoint=False,
-        guidance_in_control=False,
+        guided=guided,
         reward_batch=reward_batch,
-        adjoint_batch=2,
     )
 
 
@@ -47,8 +45,8 @@ def test_requests_draw_by_address() -> None:
     """Breaks when a sample's noise depends on its place in the batch."""
 
     def request(addresses: list[tuple[int, int]]) -> Request:
-        condition = torch.zeros(len(addresses), 1, 1)
-        return Request(["p"] * len(addresses), condition, (2,), 0, addresses, 1, False)
+        condition = Condition(sequence=torch.zeros(len(addresses), 1, 1))
+        return Request(["p"] * len(addresses), condition, (2,), 0, addresses)
 
     both, second = request([(0, 0), (0, 1)]), request([(0, 1)])
     assert torch.equal(both.normal("a", (3,))[1:], second.normal("a", (3,)))

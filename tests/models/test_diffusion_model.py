@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-
 from soc_ft.core.rollout import rollout
+
 from soc_ft.errors import ConfigError
 from soc_ft.models.finetune import Full, LoRA, Offset
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from soc_ft.core.rollout import rollout
 from transformers import CLIPTokenizer
 
-from soc_ft.core.rollout import rollout
 from soc_ft.errors import ConfigError
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.finetune import Full, LoRA, Offset

@@ -22,7 +22,7 @@ ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None}
 )
 def test_tasks_and_gpus_must_fit_the_processes(given: dict[str, int], named: str) -> None:
     """Breaks if a job waits for ever for processes that nobody starts, or wastes GPUs."""
-    run = parse(composed())
+    run, _ = parse(composed())
     SlurmLauncher(**ONE).check_resources(run)
     with pytest.raises(ConfigError, match=named):
         SlurmLauncher(**ONE | given).check_resources(run)
@@ -30,5 +30,5 @@ def test_tasks_and_gpus_must_fit_the_processes(given: dict[str, int], named: str
 
 def test_processes_on_cpus_need_no_gpu() -> None:
     """Breaks if several processes on CPUs cannot be tried with a launcher made for GPUs."""
-    run = parse(composed("trainer.devices=2", "trainer.accelerator=cpu", "trainer.batch_size=4"))
+    run, _ = parse(composed("trainer.devices=2", "trainer.accelerator=cpu", "trainer.batch_size=4"))
     SlurmLauncher(tasks_per_node=2, nodes=1, gpus_per_node=1).check_resources(run)

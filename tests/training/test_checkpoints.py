@@ -9,12 +9,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from soc_ft.errors import ConfigError, RunError
 from soc_ft.models.weights import load_weights
+from soc_ft.training.checkpoints import Checkpoints
 from tests.conftest import TINY, command, curve
 from tests.trained import crash_at, largest_difference, weights
 
@@ -133,3 +137,23 @@ def test_checkpoints_load_without_running_code(tiny_run: TinyRun) -> None:
     """Breaks when something that only an unsafe load can read gets into a checkpoint."""
     folder = tiny_run("buffer=replay", "buffer.batches=2", "buffer.passes=2", "trainer.steps=3")
     torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("rewards", [(1.0, 3.0, 2.0), (-5.0, -2.0, -3.0)])
+def test_best_is_the_validation_with_the_largest_reward(
+    tmp_path: Path, rewards: tuple[float, ...]
+) -> None:
+    """Breaks when `best` holds the worst, the first or the last weights."""
+    callback = Checkpoints(tmp_path, every=100, keep_every=None, validate_every=1)
+    for step, reward in enumerate(rewards, start=1):
+        model = SimpleNamespace(trainable_state=lambda step=step: {"w": torch.tensor([step])})
+        trainer: Any = SimpleNamespace(
+            state=SimpleNamespace(fn=TrainerFn.FITTING),
+            callback_metrics={"val/reward": torch.tensor(reward)},
+            global_step=step,
+            is_global_zero=True,
+            lightning_module=SimpleNamespace(model=model),
+        )
+        callback.on_validation_end(trainer, trainer)
+    assert load_weights(tmp_path / "best.safetensors")["w"] == 2
+    assert callback.state_dict() == {"best": rewards[1]}

@@ -112,10 +112,10 @@ def test_a_run_is_named_by_what_tells_it_from_others(tmp_path: Path) -> None:
 
 def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun) -> None:
     """Breaks when noise is consumed instead of addressed, or a mean is taken per micro-batch."""
-    whole = tiny_run("trainer.rollout_batch=4", "trainer.adjoint_batch=4", "trainer.micro_batch=12")
+    whole = tiny_run("trainer.rollout_batch=4", "method.adjoint_batch=4", "trainer.micro_batch=12")
     split = tiny_run(
         "trainer.rollout_batch=1",
-        "trainer.adjoint_batch=1",
+        "method.adjoint_batch=1",
         "trainer.micro_batch=1",
         folder="split",
     )
@@ -159,12 +159,10 @@ def test_losses_that_are_all_infinite_stop_the_run(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when a batch without a finite loss ends in a crash of the network instead."""
-    from soc_ft.methods import adjoint_matching
+    from soc_ft.core import losses
 
-    exact = adjoint_matching.adjoint_matching_loss
-    monkeypatch.setattr(
-        adjoint_matching, "adjoint_matching_loss", lambda *args: exact(*args) * math.inf
-    )
+    exact = losses.adjoint_matching_loss
+    monkeypatch.setattr(losses, "adjoint_matching_loss", lambda *args: exact(*args) * math.inf)
     with pytest.raises(RunError, match="optimizer step 0: 100%"):
         tiny_run()
 

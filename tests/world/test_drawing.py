@@ -113,7 +113,7 @@ def test_validation_prompts_ask_for_combinations_never_used_in_training() -> Non
     training = drawing.prompt_scenes(300, 0, held_out=False)
     validation = drawing.prompt_scenes(80, 0, held_out=True)
     combinations = [
-        {(scene.shape, scene.color, scene.background) for scene in drawing.values()}
+        {(scene.shape, scene.color, scene.background) for scene in scenes.values()}
         for scenes in (training, validation)
     ]
     assert combinations[0].isdisjoint(combinations[1])

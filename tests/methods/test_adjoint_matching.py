@@ -1,0 +1,190 @@
+"""Adjoint Matching against its formulas, written out in full and without its economies."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from soc_ft import core
+from soc_ft.methods import Batch
+from soc_ft.training.module import RewardFineTuning
+from tests.methods.test_contract import REPLAY, collected, module_of
+
+GUIDED_CONTROL = ("cfg_mode=full", "cfg_mode.guided=[trajectories,control]")
+MODES = {
+    "trajectories": ("cfg_mode=trajectories",),
+    "none": ("cfg_mode=none",),
+    "full": ("cfg_mode=full",),
+    "guided control alone": GUIDED_CONTROL,
+}
+SMALL = ("method.regression_steps=3", "trainer.rollout_batch=4")
+
+
+def adjoint_matching(*overrides: str) -> RewardFineTuning:
+    return module_of("adjoint_matching", *SMALL, *overrides)
+
+
+class Paths:
+    """The round that a module collects, sampled again and solved down to the first step."""
+
+    def __init__(self, module: RewardFineTuning, batch: Batch) -> None:
+        problem = module.problem
+        self.module, self.batch = module, batch
+        steps = problem.process.num_steps
+        shape = (steps + 1, *module.model.latent_shape)
+        noise = core.normal(shape, batch.seed, "trajectory", batch.addresses)
+        self.condition = module.model.encode(batch.sample_prompts)
+        self.trajectory = core.rollout(
+            problem.trained, problem.process, self.condition, noise, keep_predictions=True
+        )
+        _, gradient = problem.reward_and_gradient(
+            self.trajectory.states[:, -1], batch.sample_prompts
+        )
+        self.adjoints = core.lean_adjoint(
+            partial(problem.base, place="adjoint"),
+            problem.process,
+            self.trajectory.states,
+            -problem.reward_scale * gradient,
+            self.condition,
+            torch.zeros(len(noise), dtype=torch.int64),
+        ).adjoints
+
+    @torch.no_grad()
+    def control(self, row: int, k: int, without_prompt: bool) -> Tensor:
+        """sqrt(delta) u_k, both predictions evaluated here and now."""
+        module = self.module
+        x = self.trajectory.states[row, k][None]
+        t = module.problem.process.times_of(k, x)
+        condition = self.condition[row : row + 1]
+        if without_prompt:
+            condition = module.model.null_condition()
+        scale = module.problem.scale("control")
+        trained = module.model.trained(x, t, condition, scale)
+        base = module.model.base(x, t, condition, scale)
+        return (module.problem.process.control_gain[k] * (trained - base))[0]
+
+
+@pytest.mark.parametrize("adjoint_at", ["current", "next"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pass_index", [0, 1])
+def test_the_loss_is_its_formula(mode: str, adjoint_at: str, pass_index: int) -> None:
+    """Breaks when a_k and a_{k+1} are swapped, a base prediction of other guidance is used again, a
+    pair gets the state, adjoint, prompt or dropout of another pair or pass, or a factor is lost."""
+    module = adjoint_matching(
+        *MODES[mode], *REPLAY, f"method.adjoint_at={adjoint_at}", "method.prompt_dropout=0.5"
+    )
+    batch = collected(module, pass_index)
+    paths = Paths(module, batch)
+    terms = module.method.loss(module.problem, batch)
+    process = module.problem.process
+    dropped = batch.tensors["without_prompt"][:, pass_index]
+    assert dropped.any()
+    assert not dropped.all()
+    for pair, (row, slot) in enumerate(zip(batch.rows.tolist(), batch.slots.tolist(), strict=True)):
+        k = int(batch.tensors["steps"][row, pass_index, slot])
+        u = paths.control(row, k, bool(dropped[row]))
+        a = paths.adjoints[row, k if adjoint_at == "current" else k + 1]
+        expected = (u + process.sigma[k] * a).square().sum()
+        torch.testing.assert_close(terms.loss[pair].detach(), expected, rtol=2e-3, atol=1e-5)
+
+
+def test_the_control_cost_of_all_steps_is_that_of_the_path() -> None:
+    """Breaks when the factor 1/2 is lost, or drawn steps are not weighted to stand for all."""
+    module = adjoint_matching(
+        "method.regression_steps=6", "method.prompt_dropout=0", "cfg_mode=none"
+    )
+    batch = collected(module)
+    paths = Paths(module, batch)
+    cost = module.method.loss(module.problem, batch).stats["control_cost"].view(-1, 6).mean(dim=1)
+    expected = core.path_control_cost(
+        module.problem.base, module.problem.process, paths.trajectory, paths.condition
+    )
+    torch.testing.assert_close(cost, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_the_control_cost_of_drawn_steps_is_unbiased() -> None:
+    """Breaks when the two strata are weighted alike although they are drawn unequally often."""
+    module = adjoint_matching("method.prompt_dropout=0", "cfg_mode=none", "buffer.passes=400")
+    batch = collected(module)
+    paths = Paths(module, batch)
+    steps = batch.tensors["steps"]
+    by_step = torch.stack(
+        [
+            torch.stack([paths.control(row, k, False).square().sum() / 2 for k in range(6)])
+            for row in range(len(steps))
+        ]
+    )
+    weights = core.inclusion_weights(6, 3).to(by_step)
+    drawn = core.at_steps(by_step * weights, steps).sum(dim=2)
+    error = drawn.std(dim=1) / 400**0.5
+    assert ((drawn.mean(dim=1) - by_step.sum(dim=1)).abs() < 4 * error).all()
+
+
+def test_each_pass_drops_prompts_and_draws_steps_anew() -> None:
+    """Breaks when every pass of the buffer repeats the first one's dropout or steps."""
+    module = adjoint_matching("buffer.passes=8", "method.prompt_dropout=0.5")
+    batch = collected(module)
+    for name in ("without_prompt", "steps"):
+        passes = batch.tensors[name].unbind(dim=1)
+        assert any(not torch.equal(passes[0], other) for other in passes[1:]), name
+    share = batch.tensors["without_prompt"].float().mean()
+    assert 0.2 < share < 0.8
+
+
+@pytest.mark.parametrize(("share", "dropped"), [(0.0, False), (1.0, True)])
+def test_prompt_dropout_is_a_share(share: float, dropped: bool) -> None:
+    """Breaks when the comparison is turned round."""
+    module = adjoint_matching(f"method.prompt_dropout={share}")
+    assert (collected(module).tensors["without_prompt"] == dropped).all()
+
+
+def test_pairs_beyond_the_threshold_are_not_kept() -> None:
+    """Breaks when the mask is made and not applied, or applied the other way round."""
+    module = adjoint_matching()
+    batch = collected(module)
+    free = module.method.loss(module.problem, batch)
+    assert free.kept is not None
+    assert free.kept.all(), "there is no threshold before the first update"
+    limit = float(free.loss.detach().sqrt().median())
+    module.method.load_state_dict({"mask": {"average": 0.1 * limit, "updates": 1}})
+    masked = module.method.loss(module.problem, batch)
+    assert torch.equal(masked.kept, free.loss.detach().sqrt() <= limit)
+    assert 0 < int(masked.kept.sum()) < len(batch)
+    stats = module.method.finish_step(free.loss.detach())
+    assert stats["masked_share"] == pytest.approx(float((~masked.kept).float().mean()))
+
+
+def test_ratios_are_those_of_the_transition_densities() -> None:
+    """Breaks when the ratio is of another step, of unguided predictions, or of the wrong sign."""
+    module = adjoint_matching("cfg_mode=trajectories", "buffer.log_ess=true", *REPLAY[:3])
+    batch = collected(module)
+    states = Paths(module, batch).trajectory.states
+    process = module.problem.process
+    old = module.problem.trained
+    k = batch.slot("steps")
+    x, x_next = states[batch.rows, k], states[batch.rows, k + 1]
+    t = process.times_of(k, x)
+    with torch.no_grad():
+        before = core.log_density(process, k, x, x_next, old(x, t, batch.condition))
+        for parameter in module.model.trainable_parameters():
+            parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator())
+        after = core.log_density(process, k, x, x_next, old(x, t, batch.condition))
+    expected = (after - before) * x[0].numel()
+    ratios = module.method.log_weights(module.problem, batch)
+    assert expected.abs().max() > 0.05
+    torch.testing.assert_close(ratios, expected, rtol=0.02, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("passes", "stored"), [(1, 3), (2, 6), (5, 6)], ids=["on-policy", "replay", "many passes"]
+)
+def test_stored_is_what_the_loss_uses(passes: int, stored: int) -> None:
+    """Breaks when whole trajectories are kept although a few steps of them are regressed."""
+    module = adjoint_matching(f"buffer.passes={passes}", "buffer.log_ess=false")
+    tensors = collected(module).tensors
+    latents = {n: t for n, t in tensors.items() if t.dim() == 2 + len(module.model.latent_shape)}
+    assert set(latents) == {"states", "adjoints", "base_predictions"}
+    assert {tensor.shape[1] for tensor in latents.values()} == {stored}

@@ -1,0 +1,25 @@
+"""One of two processes that train every method together: ``python -m tests.methods.two_processes``.
+
+Started with the variables that Lightning expects of processes that somebody else has started.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.methods.test_contract import METHODS, REPLAY, trained
+
+
+def main() -> None:
+    """Train each method in a folder of its own below the one that is given."""
+    import torch
+
+    torch.set_num_threads(1)
+    for name in METHODS:
+        folder = Path(sys.argv[1]) / name
+        trained(name, folder, *REPLAY, "trainer.steps=3", "trainer.devices=2")
+
+
+if __name__ == "__main__":
+    main()
