@@ -15,7 +15,7 @@ def redness(images: Tensor, prompts: list[str]) -> Tensor:
 model = soc_ft.load_model("shapes", finetune="lora")
 small = ["trainer.steps=8", "trainer.batch_size=4", "trainer.lr=1e-2", "trainer.warmup_steps=2"]
 small += ["method.regression_steps=2", "method.prompt_dropout=0", "validation.prompts=4"]
-settings = ["experiment=quickstart", "lambda=1000", "tracking=none", *small]
+settings = ["experiment=quickstart", "lambda=3000", "tracking=none", *small]
 run = soc_ft.fine_tune(model, redness, *settings, run_dir="runs/red")
 prompts = ["a small blue circle on a white background", "a large green square"]
 pictures = soc_ft.sample(model, prompts, samples_per_prompt=4, num_steps=10)

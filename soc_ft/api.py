@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,8 +30,8 @@ from soc_ft.config.groups import chosen, options, unknown_option
 from soc_ft.config.schema import Model, Scheduler
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, did_you_mean
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
-from soc_ft.evaluation.tables import markdown_table, terminal_table
+from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Estimate, Scores
+from soc_ft.evaluation.tables import markdown_table, shown, terminal_table
 from soc_ft.files import conf_dir, displayed, remove_if_empty, replace_file
 from soc_ft.models.availability import SINGLE_FILE_SUFFIXES, check_available
 from soc_ft.options import Component, Count, CountOrZero, NonNegative, Section
@@ -89,10 +89,10 @@ class FineTuned:
     def __str__(self) -> str:
         """One line: where it is and what was gained."""
         last = self.results[max(self.results)]
-        gain, error = last["gain"], last["gain_error"]
+        gain = Estimate(last["gain"], last["gain_error"], count=0)
         return (
             f"{displayed(self.folder)}: {max(self.results)} optimizer steps, reward "
-            f"{last['reward']:.3f}, {gain:+.3f} ± {error:.3f} to the {BASE}"
+            f"{last['reward']:.3f}, {shown(gain, signed=True)} to the {BASE}"
         )
 
 
@@ -328,8 +328,8 @@ def evaluate(
         batch_size: pictures sampled and scored together; changes no result.
 
     Returns:
-        Means over prompts with their standard errors, of the base model first; of the fine-tuned
-        model paired differences too. It prints as a table.
+        A list: means over prompts with their standard errors of the base model; of the fine-tuned
+        model these and paired differences. It prints as a table.
 
     Raises:
         ConfigError: names the argument or the metric that is wrong.
@@ -345,8 +345,9 @@ def evaluate(
     }
     settings = validated(_Sampling, given)
     texts = _prompts("prompts", prompts)
-    measures = _metrics(metrics, samples_per_prompt)
-    schedule = loaded.choices.get("scheduler") or "the model's own schedule"
+    with _hydra_of_our_own():
+        measures = _metrics(metrics, samples_per_prompt)
+        schedule = _schedule(loaded)
 
     from soc_ft.evaluation.measuring import compared
 
@@ -385,12 +386,21 @@ def _named_model(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str,
 
 def _option(group: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The option of a group that was given, and what differs from it."""
-    changes = {} if isinstance(value, str) else dict(value)
-    option = value if isinstance(value, str) else changes.pop("option", None)
-    known = options(group)
+    changes = dict(value) if isinstance(value, Mapping) else {"option": value}
+    option, known = str(changes.pop("option", None)), options(group)
     if option not in known:
-        raise unknown_option(group, str(option), known)
-    return str(option), changes
+        raise unknown_option(group, option, known)
+    return option, changes
+
+
+def _schedule(loaded: _Loaded) -> str:
+    """What a table calls the noise levels: the option with the same ones, if they are known."""
+    option, own = loaded.choices.get("scheduler"), loaded.sections.get("scheduler", {})
+    if option is not None:
+        settings = chosen("scheduler", "scheduler", option)
+        if own == {key: settings[key] for key in own}:
+            return option
+    return "the model's schedule"
 
 
 def _device(given: str | torch.device | None) -> torch.device:
@@ -421,20 +431,27 @@ def _is_trained(model: DiffusionModel) -> bool:
     return next(model.trainable_parameters(), None) is not None
 
 
-def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
-    """conf/config.yaml with overrides, and the option of each group.
-
-    Whatever Hydra was initialised for before, it still is afterwards.
-    """
+@contextmanager
+def _hydra_of_our_own() -> Iterator[None]:
+    """Let Hydra be initialised anew, and afterwards be as it was."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
+    """conf/config.yaml with overrides, and the option of each group."""
+    try:
+        with (
+            _hydra_of_our_own(),
+            initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())),
+        ):
             config = compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from None
-    finally:
-        GlobalHydra.instance().hydra = before
     choices = choices_of(config.hydra)
     with open_dict(config):
         del config["hydra"]
@@ -459,8 +476,9 @@ def _one_line(error: Exception) -> str:
         return str(unknown_option(option[1], option[2], options(option[1])))
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
-        known = leaves(OmegaConf.to_container(_composed([])[0]))
-        return f"{key[1]}: unknown key{did_you_mean(key[1], known)}"
+        known = _composed([])[0]
+        keys = [*known, *leaves(OmegaConf.to_container(known))]
+        return f"{key[1]}: unknown key{did_you_mean(key[1], keys)}"
     cause = error.__cause__
     detail = f" ({' '.join(str(cause).split())})" if cause is not None else ""
     return " ".join(text.split()) + detail
@@ -511,16 +529,25 @@ def _record_model(
             "and scheduler=... what it is, for the record of the run"
         )
     for group, own in loaded.sections.items():
-        section = _plain(config[group])
-        differing = [f"{group}.{key}={own[key]}" for key in own if section.get(key) != own[key]]
+        section, whole = _plain(config[group]), "_target_" in own
+        differing = [key for key in (section | own if whole else own) if _differ(key, section, own)]
         for key, override in typed.items():
-            if is_below(key, [group]) and differing:
+            said = [
+                f"{group}.{each}={own.get(each, 'absent')}"
+                for each in differing
+                if is_below(f"{group}.{each}", [key]) or is_below(key, [f"{group}.{each}"])
+            ]
+            if said:
                 raise ConfigError(
-                    f"{override}: the model was loaded with {', '.join(differing)}; leave the "
-                    "override out, or load the model with the same settings"
+                    f"{override}: the model was loaded with {', '.join(said)}; leave the override "
+                    "out, or load the model with the same settings"
                 )
-        _set(config, group, own if "_target_" in own else section | own)
+        _set(config, group, own if whole else section | own)
     choices |= loaded.choices
+
+
+def _differ(key: str, section: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    return key not in section or key not in own or section[key] != own[key]
 
 
 def _record_folder(
@@ -573,7 +600,7 @@ def _written(files: Mapping[Path, bytes], folder: Path) -> Iterator[None]:
         yield
     except ConfigError:
         for path in new:
-            path.unlink()
+            path.unlink(missing_ok=True)
         remove_if_empty(folder)
         raise
 
@@ -639,9 +666,9 @@ def _prompts(argument: str, given: Any) -> list[str]:
             return load_prompts(given)
         except ConfigError as error:
             raise ConfigError(f"{argument}={error} (a prompt goes into a list)") from None
-    texts = list(given)
+    texts = list(given) if isinstance(given, Iterable) else []
     if not texts:
-        raise ConfigError(f"{argument}=[]: give at least one prompt")
+        raise ConfigError(f"{argument}={given}: give at least one prompt, in a list")
     for place, text in enumerate(texts):
         if not (isinstance(text, str) and text.strip()):
             raise ConfigError(f"{argument}[{place}]={text!r}: must be a prompt, which is text")
@@ -651,7 +678,7 @@ def _prompts(argument: str, given: Any) -> list[str]:
 def _metrics(given: Any, samples_per_prompt: int) -> dict[str, _Metric]:
     """The metrics by their names in the table."""
     known = sorted([*options("metric"), *options("reward")])
-    if isinstance(given, str) or callable(given):
+    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
         given = [given]
     if not isinstance(given, Mapping):
         given = {each if isinstance(each, str) else name_of(each): each for each in given}

@@ -10,12 +10,18 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.module_tracker import ModuleTracker
 
 
 class Clock:
-    """Sums the wall-clock seconds of named phases."""
+    """Sums the wall-clock seconds of named phases.
+
+    Attributes:
+        seconds: by phase, since the last :meth:`take`.
+    """
 
     def __init__(self) -> None:
+        """Start with no phases."""
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -36,8 +42,8 @@ class Clock:
 class EvaluationCounter:
     """Counts network evaluations times samples, where the network is called.
 
-    A guided prediction counts two per sample. The forward passes that gradient checkpointing
-    repeats are part of the backward pass and are not counted.
+    A guided prediction counts two per sample. What gradient checkpointing repeats, of a network's
+    blocks or of whole predictions, is part of the backward pass and is not counted.
 
     Attributes:
         forward: samples that went through a network.
@@ -45,6 +51,8 @@ class EvaluationCounter:
     """
 
     def __init__(self) -> None:
+        """Start from zero."""
+        self._tracker = ModuleTracker()
         self.reset()
 
     def reset(self) -> None:
@@ -58,6 +66,8 @@ class EvaluationCounter:
 
     def record(self, output: Tensor) -> None:
         """Count a network's fresh ``output`` (N, ...), and its backward pass when that happens."""
+        if self._tracker.is_bw:
+            return
         samples = len(output)
         self.forward += samples
         if output.requires_grad:

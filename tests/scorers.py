@@ -57,25 +57,25 @@ class Counting(Redness):
         return super().__call__(images, prompts)
 
 
-class Fated(Redness):
-    """Ends its job in the third optimizer step, the way its fate says, unless there is peace."""
+class EndsEarly(Redness):
+    """Ends its job early, in the third optimizer step, unless the file ``mended`` is there."""
 
-    name: ClassVar[str] = "fated"
+    name: ClassVar[str] = "ends_early"
 
-    def __init__(self, scale: float = 1.0, fate: str = "none", peace: str = "") -> None:
+    def __init__(self, scale: float = 1.0, ending: str = "none", mended: str = "") -> None:
         super().__init__(scale)
-        self.fate = fate
-        self.peace = Path(peace)
+        self.ending = ending
+        self.mended = Path(mended)
         self.gradients = 0
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         self.gradients += images.requires_grad
-        if self.gradients == 3 and not self.peace.exists():
-            if self.fate == "raises":
+        if self.gradients == 3 and not self.mended.exists():
+            if self.ending == "raises":
                 raise ValueError("the reward broke")
-            if self.fate == "dies":
+            if self.ending == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if self.fate == "memory":
+            if self.ending == "memory":
                 self._hog()
         return super().__call__(images, prompts)
 

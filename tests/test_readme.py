@@ -18,7 +18,6 @@ SMALL = (
     "trainer.steps=2",
     "trainer.batch_size=4",
     "scheduler.num_steps=5",
-    "method.regression_steps=2",
     "validation.every=2",
     "validation.prompts=2",
     "trainer.accelerator=cpu",
@@ -66,7 +65,17 @@ def test_the_two_commands_are_marked_for_ci(name: str) -> None:
     assert re.search(rf"<!-- ci: {name} -->\n```\n[^\n]+\n```", README.read_text())
 
 
-def test_pictures_that_the_readme_shows_exist() -> None:
-    """Breaks when a picture is renamed."""
-    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README.read_text()):
-        assert (README.parent / path).is_file(), path
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_what_a_page_shows_or_links_to_exists(page: str) -> None:
+    """Breaks when a picture or a page is renamed."""
+    for path in re.findall(r"\[[^]]*\]\(([^):#]+)\)", (README.parent / page).read_text()):
+        assert (README.parent / path).exists(), path
+
+
+def test_the_folders_that_the_pages_name_exist() -> None:
+    """Breaks when a newcomer is sent to a file or a folder that has moved."""
+    for page in ("README.md", "CONTRIBUTING.md"):
+        named = re.findall(r"`((?:soc_ft|conf|tests)/[\w/.]+)`", (README.parent / page).read_text())
+        assert named
+        for path in named:
+            assert (README.parent / path).exists(), f"{page}: {path}"

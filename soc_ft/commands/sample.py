@@ -30,7 +30,7 @@ def sample(config: DictConfig) -> None:
     prompts = given_prompts(
         of_run["validation"] if given is None else given, of_run["column"], config.num_prompts
     )
-    pictures = _sample(config, folder, run_config, prompts)
+    pictures = pictures_of_run(config, folder, run_config, prompts)
 
     from torchvision.transforms.functional import to_pil_image
 
@@ -47,7 +47,9 @@ def sample(config: DictConfig) -> None:
     print(f"{len(pictures)} pictures in {output}, all of them in {output / 'overview.png'}")
 
 
-def _sample(config: DictConfig, folder: Path, run_config: DictConfig, prompts: list[str]) -> Tensor:
+def pictures_of_run(
+    config: DictConfig, folder: Path, run_config: DictConfig, prompts: list[str]
+) -> Tensor:
     """(P * samples_per_prompt, 3, H, W) uint8 from the run's model and its schedule."""
     scheduler = validated(Scheduler, resolved(run_config)["scheduler"], ("scheduler",))
     checkpoint = None if config.base else find_weights(folder, config.checkpoint)

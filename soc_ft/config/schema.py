@@ -23,6 +23,8 @@ class CFGMode(Section):
 
 
 class Buffer(Section):
+    """How often trajectories are used."""
+
     batches: Count
     passes: Count
     importance_weighting: bool
@@ -31,6 +33,8 @@ class Buffer(Section):
 
 
 class Scheduler(Section):
+    """Noise levels and the number of steps; None keeps the checkpoint's."""
+
     beta_start: Positive | None
     beta_end: Positive | None
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] | None
@@ -44,10 +48,14 @@ class Scheduler(Section):
 
 
 class Model(Component):
+    """The base model."""
+
     guidance_scale: NonNegative
 
 
 class Prompts(Section):
+    """Where training and held-out prompts are."""
+
     train: str
     validation: str
     column: str | None
@@ -55,6 +63,8 @@ class Prompts(Section):
 
 
 class Trainer(Section):
+    """Optimisation, batches, devices and checkpoints."""
+
     steps: Count
     batch_size: Count
     rollout_batch: Count
@@ -78,6 +88,8 @@ class Trainer(Section):
 
 
 class Validation(Section):
+    """What is measured on held-out prompts, and when."""
+
     every: Count
     prompts: Count
     samples_per_prompt: Count

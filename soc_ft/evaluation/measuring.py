@@ -30,9 +30,9 @@ def of_prompts(values: Sequence[Any] | Tensor, embeds: bool = False) -> NDArray[
         values: P groups: the values (n,) or vectors (n, D) of a prompt's pictures.
         embeds: they are vectors.
     """
-    if isinstance(values, Tensor):  # NumPy has no bfloat16
-        values = values.double().numpy()
-    groups = [np.asarray(group, dtype=np.float64) for group in values]
+    # NumPy has no bfloat16.
+    arrays = values.double().numpy() if isinstance(values, Tensor) else values
+    groups = [np.asarray(group, dtype=np.float64) for group in arrays]
     return np.array([spread(group) if embeds else group.mean() for group in groups])
 
 

@@ -26,6 +26,7 @@ class Estimate:
     count: int
 
     def __str__(self) -> str:
+        """Both with three decimals."""
         return f"{self.mean:.3f} ± {self.error:.3f}"
 
 
@@ -76,7 +77,8 @@ def paired_difference(
     """Mean over prompts of a - b; pairing takes the spread between prompts out of the error.
 
     Args:
-        a, b: as in :func:`mean_and_error`, the prompts in the same order.
+        a: as in :func:`mean_and_error`.
+        b: the same, the prompts in the same order.
 
     Raises:
         ValueError: the numbers of prompts differ.

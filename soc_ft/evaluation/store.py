@@ -28,14 +28,16 @@ class PictureStore:
 
     A file is there whole or not at all, so whatever interrupts the making of them, the next call
     goes on.
-
-    Args:
-        folder: that all stores share.
-        settings: everything that decides the pictures besides their prompt and place; what is
-            JSON.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Name the place; nothing is written yet.
+
+        Args:
+            folder: that all stores share.
+            settings: everything that decides the pictures besides their prompt and place; what is
+                JSON.
+        """
         self.settings = {"soc_ft": soc_ft.__version__, **settings}
         key = json.dumps(self.settings, sort_keys=True)
         self.folder = folder / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
@@ -74,7 +76,7 @@ def fingerprint(source: Source, variant: str | None = None) -> str:
     """A digest of a base model's files, or the name of an architecture with random weights.
 
     Contents count, not names or dates: a copied folder is the same model, and one whose weights
-    were trained anew is another.
+    were trained again is another.
     """
     if source.kind == "random":
         return source.location

@@ -222,7 +222,7 @@ class AdjointMatching(Method):
         condition: Condition,
         without_prompt: Tensor,
     ) -> Tensor:
-        """The adjoint solve's predictions; evaluated again where the control is conditioned else."""
+        """The adjoint solve's predictions; evaluated again where the control differs from it."""
         import torch
 
         again = without_prompt

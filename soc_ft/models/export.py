@@ -40,9 +40,9 @@ def export_pipeline(model: DiffusionModel, folder: str | Path, format: Format = 
     adapted, trained = isinstance(model.networks, AdaptedNetwork), model.networks.trained
     if model.networks.additive:
         raise ConfigError(
-            "finetune=offset: the fine-tuned model is the sum of two networks, which diffusers cannot "
-            "load; keep its trainable weights (DiffusionModel.trainable_state, as safetensors), or "
-            "train with finetune=full or finetune=lora"
+            "finetune=offset: the fine-tuned model is the sum of two networks, which diffusers "
+            "cannot load; keep its trainable weights (DiffusionModel.trainable_state, as "
+            "safetensors), or train with finetune=full or finetune=lora"
         )
     if format == "lora" and not adapted:
         raise ConfigError("export format lora: the model has no LoRA weights, use format folder")

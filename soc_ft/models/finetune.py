@@ -43,7 +43,7 @@ class LoRA:
 
     Attributes:
         rank: of the updates, >= 1.
-        alpha: the updates are scaled by alpha / rank.
+        alpha: the updates are scaled by alpha / rank; positive.
         targets: names of the linear layers that are updated.
         seed: of the Gaussian initialisation of the first factor; the second starts at zero.
     """
@@ -54,6 +54,11 @@ class LoRA:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: ``rank`` is below 1 or ``alpha`` is not positive.
+        """
         if self.rank < 1:
             raise ConfigError(f"finetune.rank={self.rank}: must be at least 1")
         if self.alpha <= 0:
@@ -86,7 +91,7 @@ class Offset:
 
     Attributes:
         init_scale: the last layer's weights are normal with standard deviation
-            init_scale / sqrt(fan-in), which makes offsets of the order of ``init_scale``.
+            init_scale / sqrt(fan-in), which makes offsets of the order of ``init_scale``; >= 0.
         seed: of that initialisation.
     """
 
@@ -94,6 +99,11 @@ class Offset:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the range.
+
+        Raises:
+            ConfigError: ``init_scale`` is negative.
+        """
         if self.init_scale < 0:
             raise ConfigError(f"finetune.init_scale={self.init_scale}: must not be negative")
 

@@ -36,10 +36,17 @@ def load_model(
     """Load a checkpoint and prepare it for fine-tuning.
 
     Args:
-        path, revision, variant, single_file_config: as in ``load_pipeline``.
+        path: folder, file, hub id, "embedded:<name>" or "random:<architecture>", as in
+            ``availability.locate``.
         finetune: which weights are trained.
         scheduler: changes of the checkpoint's scheduler, as in ``scheduler.adapt_scheduler``.
-        guidance_scale, frozen_dtype, attention, gradient_checkpointing: as in ``DiffusionModel``.
+        revision: branch, tag or commit on the hub; None is its main branch.
+        variant: of the weight files, such as "fp16".
+        single_file_config: configuration of a single-file checkpoint, as in ``load_pipeline``.
+        guidance_scale: recommended for this checkpoint; kept beside the model, applied nowhere.
+        frozen_dtype: of all weights that are not trained.
+        attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
+        gradient_checkpointing: recompute activations in the backward pass.
 
     Raises:
         ConfigError: the weights are not there or are no Stable Diffusion, or an option is unknown.
@@ -101,7 +108,10 @@ def load_pipeline(
     """Load a Stable Diffusion pipeline without its safety checker.
 
     Args:
-        path, revision, variant: as in ``availability.locate``.
+        path: folder, file, hub id, "embedded:<name>" or "random:<architecture>", as in
+            ``availability.locate``.
+        revision: branch, tag or commit on the hub; None is its main branch.
+        variant: of the weight files, such as "fp16".
         single_file_config: diffusers folder or hub id with the configuration of a single-file
             checkpoint (no weights needed); None lets diffusers tell it from the weights and fetch
             it from the hub.

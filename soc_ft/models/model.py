@@ -120,10 +120,16 @@ class DiffusionModel(nn.Module):
     def base(
         self, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float = 1.0
     ) -> Tensor:
-        """Output of the base model.
+        """Output of the base model (N, *latent).
 
         A ``guidance_scale`` w other than 1 gives f(null) + w (f(condition) - f(null)), from one
         batch of 2N (Ho & Salimans 2022, in the parametrisation of diffusers).
+
+        Args:
+            x: (N, *latent).
+            t: (N,) float32 times.
+            condition: N rows.
+            guidance_scale: w.
         """
         return self._guided(self.networks.base_output, x, t, condition, guidance_scale)
 
@@ -135,7 +141,7 @@ class DiffusionModel(nn.Module):
         guidance_scale: float = 1.0,
         base_prediction: Tensor | None = None,
     ) -> Tensor:
-        """Output of the trained model; guidance as in ``base``.
+        """Output of the trained model (N, *latent); guidance as in ``base``.
 
         Args:
             x: (N, *latent).
@@ -152,7 +158,18 @@ class DiffusionModel(nn.Module):
     def anchor(
         self, name: str, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float = 1.0
     ) -> Tensor:
-        """Output of an anchor, without gradient; guidance as in ``base``."""
+        """Output of an anchor (N, *latent), without gradient; guidance as in ``base``.
+
+        Args:
+            name: of the anchor.
+            x: (N, *latent).
+            t: (N,) float32 times.
+            condition: N rows.
+            guidance_scale: w.
+
+        Raises:
+            KeyError: there is no such anchor.
+        """
 
         def network(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return self.networks.anchor_output(name, x, t, condition)
@@ -161,7 +178,14 @@ class DiffusionModel(nn.Module):
         return self._added(output, x, t, condition, guidance_scale, None)
 
     def add_anchor(self, name: str) -> None:
-        """Keep a copy of the trained weights as they are now, to be evaluated beside them."""
+        """Keep a copy of the trained weights as they are now, to be evaluated beside them.
+
+        Args:
+            name: an identifier; an anchor that has it already starts anew.
+
+        Raises:
+            ValueError: the name is no identifier.
+        """
         self.networks.add_anchor(name)
 
     def _added(
@@ -221,12 +245,17 @@ class DiffusionModel(nn.Module):
         """Copy weights saved from ``anchor_states`` into the model's anchors.
 
         Raises:
-            ConfigError: an anchor is missing, or its weights do not fit.
+            ConfigError: an anchor is missing, or the weights of one do not fit. Nothing is copied
+                then.
         """
-        for name, own in self.anchor_states().items():
-            if name not in states:
-                raise ConfigError(f"the checkpoint has no anchor {name!r}; check method")
-            _copy_into(own, states[name])
+        own: dict[str, Tensor] = {}
+        given: dict[str, Tensor] = {}
+        for anchor, state in self.anchor_states().items():
+            if anchor not in states:
+                raise ConfigError(f"the checkpoint has no anchor {anchor!r}; check method")
+            own |= {f"{anchor}.{name}": tensor for name, tensor in state.items()}
+            given |= {f"{anchor}.{name}": tensor for name, tensor in states[anchor].items()}
+        _copy_into(own, given)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ They know no family: a family hands over its network and how it is called.
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +22,7 @@ from soc_ft.core import Condition
 from soc_ft.errors import ConfigError
 
 Call = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
-"""(network, x (N, *latent), t (N,) float32, condition of N rows) -> its output, in the dtype of x."""
+"""(network, x (N, *latent), t (N,) float32, condition of N rows) -> output, in the dtype of x."""
 
 TRAINED = "default"
 """Name of the adapter that is trained."""
@@ -62,11 +63,42 @@ class Networks(nn.Module, ABC):
 
     @abstractmethod
     def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """As :meth:`trained_output`, with the weights of an anchor and no gradient to them."""
+        """As :meth:`trained_output`, with the weights of an anchor and no gradient to them.
+
+        Raises:
+            KeyError: there is no such anchor.
+        """
+
+    def add_anchor(self, name: str) -> None:
+        """Keep a copy of the trained weights as they are now.
+
+        Args:
+            name: an identifier; an anchor that has it already starts anew.
+
+        Raises:
+            ValueError: the name is no identifier.
+        """
+        if not name.isidentifier():
+            raise ValueError(f"the name of an anchor must be an identifier, got {name!r}")
+        if name in self.anchor_names:
+            self.refresh_anchor(name)
+            return
+        self.anchor_names.append(name)
+        self._copy_trained(name)
+
+    def _place(self, name: str) -> str:
+        """Where an anchor is kept: apart from the names that PyTorch, PEFT and networks have.
+
+        Raises:
+            KeyError: there is no such anchor; PEFT would answer with the base.
+        """
+        if name not in self.anchor_names:
+            raise KeyError(f"there is no anchor {name!r} among {self.anchor_names}")
+        return f"anchor_{name}"
 
     @abstractmethod
-    def add_anchor(self, name: str) -> None:
-        """Keep a copy of the trained weights as they are now."""
+    def _copy_trained(self, name: str) -> None:
+        """Hold a copy of the trained weights for an anchor."""
 
     @abstractmethod
     def anchor_state(self, name: str) -> dict[str, Tensor]:
@@ -91,6 +123,9 @@ class Networks(nn.Module, ABC):
         Args:
             name: of the anchor.
             decay: in [0, 1); 0 copies.
+
+        Raises:
+            KeyError: there is no such anchor.
         """
         trained = self.trainable_state()
         for key, tensor in self.anchor_state(name).items():
@@ -117,16 +152,14 @@ class TwoNetworks(Networks):
 
     def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the anchor's network."""
-        return self._call(self.anchors[name], x, t, condition)
+        return self._call(self.anchors[self._place(name)], x, t, condition)
 
-    def add_anchor(self, name: str) -> None:
-        """Copy the trained network."""
-        self.anchors[name] = copy.deepcopy(self.trained).requires_grad_(False)
-        self.anchor_names.append(name)
+    def _copy_trained(self, name: str) -> None:
+        self.anchors[self._place(name)] = copy.deepcopy(self.trained).requires_grad_(False)
 
     def anchor_state(self, name: str) -> dict[str, Tensor]:
         """The weights of the anchor's network that are trained in the other."""
-        network = self.anchors[name]
+        network = self.anchors[self._place(name)]
         return {key: network.get_parameter(key).detach() for key in self._trainable}
 
     def enable_gradient_checkpointing(self) -> None:
@@ -151,7 +184,15 @@ class AdaptedNetwork(Networks):
         targets: Sequence[str],
         seed: int,
     ) -> None:
-        """Add the layers to ``network`` itself; the others as of :class:`soc_ft.models.finetune.LoRA`.
+        """Add the layers to ``network`` itself.
+
+        Args:
+            network: of diffusers, frozen.
+            call: how the family's network is called.
+            rank: of the updates, >= 1.
+            alpha: the updates are scaled by alpha / rank.
+            targets: names of the layers that are updated.
+            seed: of the Gaussian first factors.
 
         Raises:
             ConfigError: no layer has one of the names in ``targets``.
@@ -174,13 +215,14 @@ class AdaptedNetwork(Networks):
 
     def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output with the anchor's adapter on."""
-        with self._using(name):
+        with self._using(self._place(name)):
             return self._call(self.trained, x, t, condition)
 
-    def add_anchor(self, name: str) -> None:
-        """Add an adapter with the trained weights."""
-        _add_adapter(self.trained, self._settings, name, seed=0)
-        self.anchor_names.append(name)
+    def _copy_trained(self, name: str) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+            _add_adapter(self.trained, self._settings, self._place(name), seed=0)
+        self.trained.train(self.training)
         for parameter in self._parameters_of(name).values():
             parameter.data = parameter.data.float()
         self._switch(TRAINED)  # a new adapter is the active one
@@ -192,12 +234,17 @@ class AdaptedNetwork(Networks):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block with the adapter that it was evaluated with."""
-        self.trained.enable_gradient_checkpointing(self._checkpoint)  # type: ignore[operator]
+
+        # No bound method: a copy of the network, as for export, would copy all that hangs on it.
+        def recompute(block: nn.Module, *inputs: Any) -> Any:
+            return self._checkpoint(block, *inputs)
+
+        self.trained.enable_gradient_checkpointing(recompute)  # type: ignore[operator]
 
     def _parameters_of(self, name: str) -> Mapping[str, nn.Parameter]:
         """Parameters of an adapter under the names of the trained one's."""
         return {
-            key: self.trained.get_parameter(key.replace(f".{TRAINED}.", f".{name}."))
+            key: self.trained.get_parameter(key.replace(f".{TRAINED}.", f".{self._place(name)}."))
             for key in self._trainable
         }
 

@@ -46,12 +46,18 @@ class SOCDDIMScheduler(DDIMScheduler):
     def control_process(self, num_steps: int, eta: float) -> Process:
         """The core's process whose A, c and sigma are those of ``step`` on ``num_steps`` steps.
 
-        Like ``step`` it takes alpha_bar' at t - T // K. That is the next timestep wherever K
-        divides T, and may be off by one elsewhere. Resets the timesteps of this scheduler.
+        Like ``step`` it takes the model's own output, of the configured prediction type, and
+        alpha_bar' at t - T // K. That is the next timestep wherever K divides T, and may be off by
+        one elsewhere. Resets the timesteps of this scheduler.
+
+        Args:
+            num_steps: K >= 1.
+            eta: noise level, >= 0.
 
         Raises:
             ConfigError: the configuration has no such process (clipped or thresholded predictions,
-                more steps than training timesteps, zero terminal signal-to-noise ratio).
+                more steps than training timesteps, zero terminal signal-to-noise ratio, a
+                prediction type that is unknown).
         """
         if self.config.clip_sample or self.config.thresholding:
             raise ConfigError(
@@ -85,8 +91,11 @@ def adapt_scheduler(
 
     Args:
         checkpoint: configuration of the checkpoint's scheduler.
-        beta_start, beta_end, beta_schedule, timestep_spacing: as in ``DDIMScheduler``; None keeps
-            the checkpoint's.
+        beta_start: variance that the first training timestep adds, in (0, 1); None keeps the
+            checkpoint's, here and below.
+        beta_end: variance that the last training timestep adds, in (0, 1).
+        beta_schedule: how the variances lie between, such as "linear" or "scaled_linear".
+        timestep_spacing: how sampling picks its timesteps: "leading", "trailing" or "linspace".
     """
     betas = {"beta_start": beta_start, "beta_end": beta_end, "beta_schedule": beta_schedule}
     changes: dict[str, Any] = {key: value for key, value in betas.items() if value is not None}

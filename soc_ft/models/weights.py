@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -66,7 +66,8 @@ def replacing_weights(path: Path) -> Iterator[Path]:
         kept = f"; the previous {path.name} is intact" if path.exists() else ""
         raise RunError(f"{path}: cannot be saved ({_reason(error)}){kept}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no folder to find it in
+            temporary.unlink()
 
 
 def _reason(error: BaseException) -> str:

@@ -208,7 +208,7 @@ def _imported(name: str, digest: str | None, key: str) -> ScoreFunction:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{key}.function={name}: cannot be imported ({error}); it was given in Python. Put it "
-            "into a module that Python finds under this name, or choose another"
+            "into a module that Python finds under this name, or choose another reward or metric"
         ) from None
     if isinstance(function, type) or not callable(function):
         raise ConfigError(f"{key}.function={name}: is no function")

@@ -88,6 +88,7 @@ class ProfilingClock(Clock):
     """Waits for the device at both ends of a phase, and notes the phase's peak memory."""
 
     def __init__(self) -> None:
+        """Start in no phase."""
         super().__init__()
         self.current = ""
         self.memory: dict[str, int] = defaultdict(int)
@@ -108,6 +109,7 @@ class CallRecorder(EvaluationCounter):
     """Counts network calls by phase and batch size, beside the evaluations."""
 
     def __init__(self, clock: ProfilingClock) -> None:
+        """Count by the phases of a clock."""
         super().__init__()
         self.clock = clock
         self.calls: Counter[Call] = Counter()

@@ -45,13 +45,6 @@ class Checkpoints(Callback):
 
     Where a step is followed by a validation, its checkpoint is written after that, so that a
     resumed run neither skips nor repeats the validation.
-
-    Args:
-        folder: where the files go.
-        every: optimizer steps between two writes of ``last.ckpt``.
-        keep_every: optimizer steps between weights that are kept, or None.
-        validate_every: optimizer steps between two validations.
-        preemption: how a scheduler asks the run to stop, which it does after a save.
     """
 
     def __init__(
@@ -62,6 +55,15 @@ class Checkpoints(Callback):
         validate_every: int,
         preemption: Preemption | None = None,
     ) -> None:
+        """Take what is needed.
+
+        Args:
+            folder: where the files go.
+            every: optimizer steps between two writes of ``last.ckpt``.
+            keep_every: optimizer steps between weights that are kept, or None.
+            validate_every: optimizer steps between two validations.
+            preemption: how a scheduler asks the run to stop, which it does after a save.
+        """
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
@@ -119,7 +121,9 @@ class Checkpoints(Callback):
             save_weights(module.model.trainable_state(), self.folder / name)
 
     def state_dict(self) -> dict[str, Any]:
+        """The largest reward so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with it."""
         self.best = state_dict["best"]

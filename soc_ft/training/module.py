@@ -33,14 +33,6 @@ class RewardFineTuning(LightningModule):
 
     Optimisation is manual because a step consists of a collection, which depends on the weights,
     and of as many micro-batches as it takes.
-
-    Args:
-        model: the diffusion model and its fine-tuned part.
-        problem: what it is together with the reward.
-        method: what is collected, and the loss.
-        collector: fills the buffer.
-        validator: measures the model on held-out prompts.
-        run: the typed configuration.
     """
 
     logger: RunLogger
@@ -54,6 +46,16 @@ class RewardFineTuning(LightningModule):
         validator: Validator,
         run: RunConfig,
     ) -> None:
+        """Take what is needed.
+
+        Args:
+            model: the diffusion model and its fine-tuned part.
+            problem: what it is together with the reward.
+            method: what is collected, and the loss.
+            collector: fills the buffer.
+            validator: measures the model on held-out prompts.
+            run: the typed configuration.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable weights alone

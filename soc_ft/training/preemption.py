@@ -39,13 +39,15 @@ class Preemption:
     steps are under way it waits to be polled. SIGTERM announces a kill that somebody has already
     decided on: the job saves and carries on, because one that exits by itself would not be requeued
     by a scheduler that preempts it.
-
-    Args:
-        stop_signal: asks the job to save and to be requeued.
-        patience: seconds to wait for the end of an optimizer step.
     """
 
     def __init__(self, stop_signal: signal.Signals, patience: float) -> None:
+        """Take what is needed.
+
+        Args:
+            stop_signal: asks the job to save and to be requeued.
+            patience: seconds to wait for the end of an optimizer step.
+        """
         self.stop_signal = stop_signal
         self._patience = patience
         self._deferring = False

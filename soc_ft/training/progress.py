@@ -19,10 +19,12 @@ class Progress(TQDMProgressBar):
         return bar
 
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        """Begin where a resumed run goes on."""
         super().on_train_start(trainer, *args)
         self._set_train_bar(trainer)  # a resumed run begins in the middle of its only epoch
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """The only epoch has the length of the run."""
         super().on_train_epoch_start(trainer, *args)
         self._set_train_bar(trainer)
 
@@ -33,11 +35,13 @@ class Progress(TQDMProgressBar):
         self.train_progress_bar.set_description("Fine-tuning")
 
     def on_validation_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Say what is validated."""
         super().on_validation_batch_start(trainer, *args, **kwargs)
         of = f"step {trainer.global_step}" if trainer.global_step else "base model"
         self.val_progress_bar.set_description(f"Validating {of}")
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics

@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from soc_ft.commands.sample import sample
+from soc_ft.commands.sample import pictures_of_run, sample
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.sampling import sample_pictures
 from tests.conftest import composed
 
 TinyRun = Callable[..., Path]
@@ -24,7 +23,7 @@ def pictures(folder: Path, *overrides: str, prompts: tuple[str, ...] = ("a", "b"
         f"run={folder}", "samples_per_prompt=2", *overrides, config="sample", folder="commands"
     )
     run_config = OmegaConf.load(folder / "config.yaml")
-    return sample_pictures(config, folder, run_config, prompts)  # type: ignore[arg-type]
+    return pictures_of_run(config, folder, run_config, list(prompts))  # type: ignore[arg-type]
 
 
 def test_pictures_do_not_depend_on_the_batch_size(tiny_run: TinyRun) -> None:

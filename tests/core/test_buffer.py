@@ -210,8 +210,9 @@ def test_groups_are_permuted_each_by_itself() -> None:
     [
         (None, 3),
         (None, 16),
-        (range(1, 3), 2),
+        (range(1, 4), 2),
         (range(0, 3), 2),
+        (range(3, 6), 3),
         (range(2, 6), 4),
     ],
 )

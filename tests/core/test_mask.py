@@ -40,6 +40,17 @@ def test_masks_by_the_root_of_the_loss() -> None:
     assert mask.keep(torch.tensor([4.0, 9.0, 9.1, math.nan])).tolist() == [True, True, False, False]
 
 
+def test_drops_the_share_above_the_quantile() -> None:
+    """Breaks if the mask keeps another share of like batches than it was asked to, or all."""
+    mask = QuantileMask(quantile=0.9)
+    losses = torch.arange(101.0) ** 2
+    mask.update(losses)
+    assert mask.threshold == pytest.approx(90)
+    assert mask.keep(losses).tolist() == [True] * 91 + [False] * 10
+    mask.update(losses)
+    assert mask.threshold == pytest.approx(90)
+
+
 def test_does_not_depend_on_micro_batches_or_ranks() -> None:
     """Breaks if a threshold changes within a batch, or depends on the order of its samples."""
     whole, split = QuantileMask(), QuantileMask()
@@ -63,15 +74,17 @@ def test_overflow_does_not_disable_the_mask() -> None:
 def test_state_survives_a_safe_checkpoint() -> None:
     """Breaks if a resumed run forgets what was averaged or its checkpoint needs unsafe loading."""
     mask = QuantileMask()
-    first, second = batches(2)
+    first, second, third = batches(3)
     mask.update(first)
+    mask.update(second)
     file = io.BytesIO()
     torch.save(mask.state_dict(), file)
     file.seek(0)
     resumed = QuantileMask()
     resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.threshold == mask.threshold
     for each in (mask, resumed):
-        each.update(second)
+        each.update(third)
     assert resumed.threshold == mask.threshold
 
 

@@ -161,6 +161,7 @@ def test_vectors_of_another_shape_or_type_are_refused(name: str, bad: Tensor, me
         ({"eta": float("nan")}, "eta"),
         ({"eta": float("inf")}, "eta"),
         ({name: vector() for name in GOOD if name != "eta"}, "not empty"),
+        ({name: values[None] for name, values in GOOD.items() if name != "eta"}, "vector"),
     ],
 )
 def test_bad_transitions_are_refused(change: dict[str, Any], message: str) -> None:

@@ -132,6 +132,9 @@ def test_all_steps_are_stored_once_when_draws_are_as_many() -> None:
     kept, places = kept_steps(steps, 4)
     assert kept.tolist() == [[0, 1, 2, 3]]
     assert torch.equal(places, steps)
+    kept, places = kept_steps(steps, 6)
+    assert kept.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert torch.equal(places, steps)
     kept, places = kept_steps(steps, 7)
     assert kept.tolist() == [[3, 1, 1, 0, 3, 3]]
     assert places.tolist() == [[[0, 1, 2], [3, 4, 5]]]

@@ -117,7 +117,7 @@ def test_a_crashed_run_resumes_bit_by_bit(
 
 @every_method
 def test_pairs_do_not_interact(name: str) -> None:
-    """Breaks when the loss of a pair depends on what else is in its micro-batch, or on its place."""
+    """Breaks when the loss of a pair depends on its place, or on its micro-batch."""
     module = module_of(name)
     batch = collected(module)
     together = module.method.loss(module.problem, batch).loss.detach()
@@ -226,14 +226,16 @@ def test_it_is_checked_before_torch_is_imported(name: str) -> None:
         pytest.skip("a person's own file may do as it likes")
     module, _, method = target.rpartition(".")
     script = f"import sys; from {module} import {method}; {method}(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "False\n"
 
 
 def test_two_processes_train_every_method_as_one_does(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Breaks when ranks repeat noise or prompts, or statistics, gradients or means are not global."""
+    """Breaks when ranks repeat noise or prompts, or statistics or gradients are not global."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -260,5 +262,3 @@ def test_two_processes_train_every_method_as_one_does(
             for key in one.keys() - uncounted:
                 assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), (name, key)
         assert largest_difference(weights(alone), weights(both)) < 1e-4
-
-

@@ -21,10 +21,10 @@ from tests.trained import largest_difference, weights
 def test_a_bad_job_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a job that raises or is killed takes others with it, if the exit code does not
     count it, or if running it again does not end where it would have ended."""
-    sweep, peace = tmp_path / "sweep", tmp_path / "peace"
-    overrides = ["reward._target_=tests.scorers.Fated", f"+reward.peace={peace}"]
-    fates = "+reward.fate=raises,dies,none"
-    running = start(sweep_command(sweep, *overrides, fates), os.environ, tmp_path)
+    sweep, mended = tmp_path / "sweep", tmp_path / "mended"
+    overrides = ["reward._target_=tests.scorers.EndsEarly", f"+reward.mended={mended}"]
+    endings = "+reward.ending=raises,dies,none"
+    running = start(sweep_command(sweep, *overrides, endings), os.environ, tmp_path)
     output, _ = running.communicate(timeout=200)
     assert running.returncode == 2, output
     jobs = read_sweep(sweep)
@@ -34,7 +34,7 @@ def test_a_bad_job_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.M
     report = (tmp_path / "multirun_reports" / "sweep" / "README.md").read_text()
     assert "the reward broke" in report
 
-    peace.touch()
+    mended.touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     rerun = command("soc_ft.report", str(sweep), "--rerun-failed")

@@ -84,9 +84,9 @@ def test_what_slurm_said_is_kept(sweep: Sweep, slurm_says: Say) -> None:
     """Breaks if a job is lost once Slurm has forgotten it."""
     add_job(sweep, 0)
     slurm_says("7_0|TIMEOUT|TimeLimit")
-    told = only(sweep)
+    said = only(sweep)
     slurm_says("")
-    assert only(sweep) == told == (JobState.TIMED_OUT, "Slurm: TIMEOUT, TimeLimit")
+    assert only(sweep) == said == (JobState.TIMED_OUT, "Slurm: TIMEOUT, TimeLimit")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tests.trained import largest_difference, weights
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
-FATES = ("undisturbed", "signalled", "requeued", "killed", "cancelled", "raises", "memory")
+ENDINGS = ("undisturbed", "signalled", "requeued", "killed", "cancelled", "raises", "memory")
 
 
 def scancel(environment: Mapping[str, str], *arguments: str) -> None:
@@ -43,34 +43,34 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, output
 
 
-def after(job: Path, step: int, deed: Callable[[], object]) -> None:
+def after(job: Path, step: int, action: Callable[[], object]) -> None:
     """Do something to a job as soon as it has recorded an optimizer step."""
     wait_until(lambda: step_of(job) >= step)
-    deed()
+    action()
 
 
 def test_every_fate_of_a_job(
     tmp_path: Path, slurm_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a disturbed job ends with other weights or another curve than an undisturbed one,
-    takes others with it, is not told for what it was, or leaves gaps in MLflow."""
-    sweep, peace = tmp_path / "sweep", tmp_path / "peace"
+    takes others with it, is not said for what it was, or leaves gaps in MLflow."""
+    sweep, mended = tmp_path / "sweep", tmp_path / "mended"
     command = sweep_command(
         sweep,
         *SLURM,
-        "reward._target_=tests.scorers.Fated",
-        f"+reward.fate={','.join(FATES)}",
-        f"+reward.peace={peace}",
+        "reward._target_=tests.scorers.EndsEarly",
+        f"+reward.ending={','.join(ENDINGS)}",
+        f"+reward.mended={mended}",
         "trainer.steps=9",
         "trainer.checkpoint_every=3",
         "tracking=mlflow",
         f"tracking.path={tmp_path}",
     )
     environment = slurm_environment
-    job = {fate: sweep / str(number) for number, fate in enumerate(FATES)}
+    job = {ending: sweep / str(number) for number, ending in enumerate(ENDINGS)}
     submitting = start(command, environment, tmp_path)
     wait_until(lambda: is_submitted(job["memory"]))
-    identity = {fate: slurm_id(folder) for fate, folder in job.items()}
+    identity = {ending: slurm_id(folder) for ending, folder in job.items()}
 
     def signal_twice() -> None:
         for step in (2, 5):
@@ -83,21 +83,21 @@ def test_every_fate_of_a_job(
         command = ["scontrol", "requeue", identity["requeued"]]
         subprocess.run(command, env={**environment}, check=True)
 
-    deeds = [
+    actions = [
         signal_twice,
         lambda: after(job["requeued"], 4, requeue),
         lambda: after(job["killed"], 4, lambda: kill_process(job["killed"])),
         lambda: after(job["cancelled"], 4, lambda: scancel(environment, identity["cancelled"])),
     ]
-    with ThreadPoolExecutor() as pool:  # jobs do not wait for each other's fates
-        for done in [pool.submit(deed) for deed in deeds]:
+    with ThreadPoolExecutor() as pool:  # jobs do not wait for each other's endings
+        for done in [pool.submit(action) for action in actions]:
             done.result()
     output, _ = submitting.communicate(timeout=600)
     assert submitting.returncode == 4, output
 
-    told = {job.folder.name: job for job in read_sweep(sweep)}
-    state = {fate: told[folder.name].state for fate, folder in job.items()}
-    reason = {fate: told[folder.name].reason for fate, folder in job.items()}
+    said = {job.folder.name: job for job in read_sweep(sweep)}
+    state = {ending: said[folder.name].state for ending, folder in job.items()}
+    reason = {ending: said[folder.name].reason for ending, folder in job.items()}
     assert state == {
         "undisturbed": JobState.FINISHED,
         "signalled": JobState.FINISHED,
@@ -110,16 +110,16 @@ def test_every_fate_of_a_job(
     assert reason["raises"] == "ValueError: the reward broke"
     assert "memory limit" in reason["memory"]
 
-    peace.touch()
+    mended.touch()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     assert rerun_failed(sweep, ["mem_gb=3"]) == 4
     assert {job.state for job in read_sweep(sweep)} == {JobState.FINISHED}
     expected = weights(job["undisturbed"])
-    for fate, folder in job.items():
-        assert largest_difference(weights(folder), expected) == 0, fate
-        assert curve(folder) == curve(job["undisturbed"]), fate
+    for ending, folder in job.items():
+        assert largest_difference(weights(folder), expected) == 0, ending
+        assert curve(folder) == curve(job["undisturbed"]), ending
         assert step_of(folder) == 9
     assert_delivered(tmp_path / "mlflow.db", list(job.values()))
 
@@ -153,7 +153,7 @@ def assert_delivered(database: Path, jobs: list[Path]) -> None:
 def test_a_job_may_reach_its_time_limit_only_so_often(
     tmp_path: Path, slurm_environment: Mapping[str, str]
 ) -> None:
-    """Breaks if a job that is not requeued any more is waited for, or its end not told."""
+    """Breaks if a job that is not requeued any more is waited for, or its end not said."""
     sweep = tmp_path / "sweep"
     overrides = (*SLURM, "seed=0", "trainer.steps=50", "hydra.launcher.max_num_timeout=0")
     # submitit takes a signal for the time limit in all jobs that may last ten minutes at most.

@@ -148,21 +148,21 @@ def test_a_sweep_that_was_not_delivered(sweep: Path, uri: str, report: Path) -> 
     )
 
 
-@pytest.mark.parametrize("fate", ["dead", "gone", "unknown", "deleted", "no report"])
+@pytest.mark.parametrize("ending", ["dead", "gone", "unknown", "deleted", "no report"])
 def test_whatever_happens_is_one_line(
-    sweep: Path, uri: str, report: Path, tmp_path: Path, empty_database: Path, fate: str
+    sweep: Path, uri: str, report: Path, tmp_path: Path, empty_database: Path, ending: str
 ) -> None:
     """Breaks if a report that was written is followed by a traceback about MLflow."""
     from mlflow import MlflowClient
 
     put(sweep, uri, 0, "start", "FINISHED")
-    if fate == "dead":
+    if ending == "dead":
         move_store(sweep, "http://me:secret@127.0.0.1:9")
-    elif fate == "gone":
+    elif ending == "gone":
         (tmp_path / "store" / "mlflow.db").unlink()
-    elif fate == "unknown":
+    elif ending == "unknown":
         shutil.copy(empty_database, tmp_path / "store" / "mlflow.db")
-    elif fate == "deleted":
+    elif ending == "deleted":
         MlflowClient(uri).delete_run(parent_of(uri).info.run_id)
     else:
         shutil.rmtree(report)
@@ -173,7 +173,7 @@ def test_whatever_happens_is_one_line(
     assert line.endswith(f"to try again: python -m soc_ft.report {sweep}")
     assert "\n" not in line
     assert "secret" not in line
-    if fate == "gone":
+    if ending == "gone":
         assert not (tmp_path / "store" / "mlflow.db").exists()
 
 

@@ -1,4 +1,4 @@
-"""The optimizer step by hand: which losses count how much, and what AdamW makes of their gradient."""
+"""The optimizer step by hand: which losses count, and what AdamW makes of their gradient."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: fl
 
 
 def test_the_gradient_is_that_of_the_kept_pairs(tiny_run: TinyRun, watched: list[Step]) -> None:
-    """Breaks when the mask is not applied, or a masked pair leaves the mean instead of being zero."""
+    """Breaks when the mask is not applied, or a masked pair leaves the mean."""
     tiny_run("method.mask_quantile=0.5", "trainer.steps=3", "finetune=lora", "trainer.lr=1e-3")
     assert [step.mask["updates"] for step in watched] == [0, 1, 2]
     for step in watched:

@@ -97,8 +97,8 @@ def draw_texts(
         phrasing = int(rng.integers(2**32))
         named = drawing.claimed_words(_describe(scene, phrasing)[1])
         wrong = drawing.altered(scene, str(rng.choice(list(named))), rng)
-        for told in (scene, wrong):
-            text, claimed = _describe(told, phrasing)
+        for described in (scene, wrong):
+            text, claimed = _describe(described, phrasing)
             texts.append(text)
             claims.append(claimed)
         column = int(rng.integers(len(drawing.ATTRIBUTES)))

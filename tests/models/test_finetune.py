@@ -1,0 +1,78 @@
+"""What a fine-tuning mode starts from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from soc_ft.errors import ConfigError
+from soc_ft.models.finetune import FineTuning, Frozen, Full, LoRA, Offset
+from tests.models.small import make_inputs, make_model
+
+
+@pytest.mark.parametrize("mode", [Full(), LoRA(rank=2)], ids=["full", "lora"])
+def test_starts_at_the_base_prediction(mode: FineTuning) -> None:
+    """Breaks if a fine-tuned model differs from the base before it is trained."""
+    model = make_model(mode, prediction_type="v_prediction")
+    inputs = make_inputs(model)
+    assert torch.equal(model.trained(*inputs, 2.0), model.base(*inputs, 2.0))
+
+
+def test_offset_starts_small_and_scales() -> None:
+    """Breaks if the last layer keeps its pretrained weights or ignores init_scale."""
+    sizes = []
+    for scale in (0.0, 1e-3, 1e-2):
+        model = make_model(Offset(init_scale=scale))
+        inputs = make_inputs(model)
+        sizes.append((model.trained(*inputs) - model.base(*inputs)).std().item())
+    assert sizes[0] == 0
+    assert sizes[1] < 1e-3
+    assert sizes[2] == pytest.approx(10 * sizes[1], rel=1e-2)
+
+
+def test_last_layer_of_the_offset_has_the_documented_spread() -> None:
+    """Breaks if the standard deviation is not init_scale / sqrt(fan-in), or the bias is kept."""
+    layer = make_model(Offset(init_scale=0.5)).networks.trained.conv_out
+    assert layer.weight.std().item() == pytest.approx(0.5 / (32 * 9) ** 0.5, rel=0.1)
+    assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("mode", [LoRA, Offset], ids=["lora", "offset"])
+def test_initialisation_is_addressed_by_its_seed(mode: type[LoRA] | type[Offset]) -> None:
+    """Breaks if the start depends on, or consumes, the global generator."""
+    torch.manual_seed(5)
+    states = [make_model(mode(seed=seed)).trainable_state() for seed in (0, 0, 1)]
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    name = next(name for name in states[0] if "lora_A" in name or name == "conv_out.weight")
+    assert torch.equal(states[0][name], states[1][name])
+    assert not torch.equal(states[0][name], states[2][name])
+
+
+def test_frozen_is_the_base_model_in_memory_once() -> None:
+    """Breaks if a model to sample from trains something, or holds its network twice."""
+    model = make_model(Frozen(), gradient_checkpointing=True)
+    inputs = make_inputs(model)
+    assert not list(model.trainable_parameters())
+    assert model.networks.trained is model.networks.base
+    assert torch.equal(model.trained(*inputs, 2.0), model.base(*inputs, 2.0))
+
+
+def test_unknown_lora_targets() -> None:
+    """Breaks if a LoRA that adapts nothing trains silently."""
+    with pytest.raises(ConfigError, match="targets"):
+        make_model(LoRA(targets=["to_qq"]))
+
+
+@pytest.mark.parametrize("setting", [{"rank": 0}, {"alpha": 0}])
+def test_impossible_lora(setting: dict[str, int]) -> None:
+    """Breaks if an impossible rank or scale is answered only by PEFT."""
+    with pytest.raises(ConfigError, match="finetune"):
+        LoRA(**setting)
+
+
+def test_impossible_offset() -> None:
+    """Breaks if a negative scale is taken for its absolute value."""
+    with pytest.raises(ConfigError, match=r"finetune\.init_scale=-1"):
+        Offset(init_scale=-1)
