@@ -12,9 +12,9 @@ def evaluate(config: DictConfig) -> None:
     from soc_ft.evaluation.checks import check_evaluation
 
     plan = check_evaluation(config)
-    from soc_ft.evaluation.run import evaluate as carry_out
+    from soc_ft.evaluation.run import run_evaluation
 
-    carry_out(plan, config)
+    run_evaluation(plan, config)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from soc_ft.options import Component, Count, CountOrZero, NonNegative, Positive, Section, Share
 
-Place = Literal["trajectories", "adjoint", "control"]
+GuidedPlace = Literal["trajectories", "adjoint", "control"]
 """Where guidance may enter; a method says which places it distinguishes."""
 
 
@@ -19,7 +19,7 @@ class CFGMode(Section):
     """How strong guidance is, and where it enters."""
 
     guidance_scale: NonNegative
-    guided: list[Place]
+    guided: list[GuidedPlace]
 
 
 class Buffer(Section):

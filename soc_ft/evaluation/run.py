@@ -27,7 +27,7 @@ from soc_ft.tracking.logger import RunLogger
 PICTURES = "images"
 
 
-def evaluate(plan: Plan, config: DictConfig) -> list[Scores]:
+def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     """Make the pictures, score them, print the table and write the files.
 
     Args:

@@ -10,14 +10,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from soc_ft.core import Condition, Predictor, Process, Trajectory, normal, rollout
+from soc_ft.evaluation.store import Place
 from soc_ft.methods.problem import chunks
 from soc_ft.models.model import DiffusionModel
 
 GuidedPredictor = Callable[[Tensor, Tensor, Condition, float], Tensor]
 """A predictor of the core that takes a guidance scale as well."""
-
-Place = tuple[int, int]
-"""(prompt, picture) indices, which address the noise together with a seed."""
 
 
 @dataclass(frozen=True)

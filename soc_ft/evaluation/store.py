@@ -18,7 +18,7 @@ from soc_ft.files import replace_file
 from soc_ft.models.availability import PARTS, WEIGHT_SUFFIXES, Source, variant_of
 
 Place = tuple[int, int]
-"""(prompt, picture) indices."""
+"""(prompt, picture) indices, which address the noise together with a seed."""
 
 CONFIGURATION_FILES = (".json", ".txt")
 

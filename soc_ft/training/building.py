@@ -64,7 +64,8 @@ def build_module(
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
     for anchor in method.needs.anchors:
-        model.add_anchor(anchor.name)
+        if anchor.name not in model.anchor_states():  # a model in memory may have it already
+            model.add_anchor(anchor.name)
     problem = build_problem(run, model, reward)
     column = run.prompts.column
     held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)

@@ -79,7 +79,7 @@ def accuracies(predicted: Tensor, claims: Tensor) -> dict[str, float]:
     return shares | {"all": float((right | ~mentioned).all(dim=1).float().mean())}
 
 
-def evaluate(arguments: argparse.Namespace) -> str:
+def measure_quality(arguments: argparse.Namespace) -> str:
     """Measure every setting and return a Markdown table; write the sample sheets."""
     import torch
     from diffusers import StableDiffusionPipeline
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for sample sheets (PNG)")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
-    table = evaluate(arguments)
+    table = measure_quality(arguments)
     if arguments.output:
         arguments.output.write_text(table)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from soc_ft.errors import RunError
 from soc_ft.evaluation import pictures
 from soc_ft.evaluation.checks import check_evaluation
-from soc_ft.evaluation.run import evaluate
+from soc_ft.evaluation.run import run_evaluation
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
 from tests.conftest import command, composed, train_tiny
 
@@ -43,7 +43,7 @@ def evaluated(tmp_path: Path) -> Evaluate:
             config="evaluate",
             folder="commands",
         )
-        return evaluate(check_evaluation(config), config)
+        return run_evaluation(check_evaluation(config), config)
 
     return run
 

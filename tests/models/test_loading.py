@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import save_file
 
 from soc_ft.errors import ConfigError
 from soc_ft.models.architectures import random_pipeline
 from soc_ft.models.finetune import Full, LoRA
-from soc_ft.models.loading import load_model, load_pipeline
+from soc_ft.models.loading import build_model, load_model, load_pipeline
+from tests.conftest import composed
 from tests.models.original_layout import original_layout
 
 PARTS = ("unet", "vae", "text_encoder")
@@ -144,12 +146,49 @@ def test_load_model_applies_its_options() -> None:
         gradient_checkpointing=True,
     )
     assert model.guidance_scale == 3.0
-    assert model.vae.dtype == torch.bfloat16
+    assert model.family.vae.dtype == torch.bfloat16
     assert model.scheduler.config.beta_start == 0.002
     assert model.scheduler.config.beta_end == 0.012
     assert model.scheduler.config.timestep_spacing == "trailing"
     assert model.networks.trained.is_gradient_checkpointing
     assert model.latent_shape == (4, 8, 8)
+
+
+@pytest.mark.parametrize("attention", ["auto", "plain"])
+def test_load_model_applies_attention(attention: str) -> None:
+    """Breaks if the option stops on its way to the networks."""
+    model = load_model("random:tiny", finetune=Full(), attention=attention)
+    processors = {type(processor) for processor in model.networks.base.attn_processors.values()}
+    assert (processors == {AttnProcessor}) == (attention == "plain")
+
+
+def test_build_model_from_a_configuration() -> None:
+    """Breaks if a group of the configuration does not reach the model, or nulls overwrite it."""
+    config = composed("model=shapes", "model.path=random:tiny", "finetune=lora", "finetune.rank=3")
+    levels = {"beta_start": 0.002, "beta_end": None, "timestep_spacing": "trailing"}
+    model = build_model(config.model, config.finetune, levels)
+    assert model.guidance_scale == config.model.guidance_scale
+    assert model.scheduler.config.beta_start == 0.002
+    assert model.scheduler.config.beta_end == 0.012
+    assert model.scheduler.config.timestep_spacing == "trailing"
+    state = model.trainable_state()
+    assert all(len(tensor) == 3 for name, tensor in state.items() if "lora_A" in name)
+    assert len(state) == 2 * len([name for name in state if "lora_A" in name]) > 0
+
+
+def test_build_model_that_trains_nothing() -> None:
+    """Breaks if a base model to sample from needs a fine-tuning mode."""
+    config = composed("model=shapes", "model.path=random:tiny")
+    model = build_model(config.model, None, {})
+    assert not list(model.trainable_parameters())
+    assert model.scheduler.config.beta_start == 0.00085
+
+
+def test_build_model_says_what_is_missing() -> None:
+    """Breaks if missing weights come wrapped in an error of Hydra's."""
+    config = composed("model=sd15", "model.path=/absent")
+    with pytest.raises(ConfigError, match=r"model\.path=/absent: no weights"):
+        build_model(config.model, None, {})
 
 
 @pytest.mark.parametrize("option", [{"frozen_dtype": "float8"}, {"attention": "flash"}])

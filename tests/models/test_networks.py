@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -29,14 +30,13 @@ def anchored(mode: str, *names: str, **options: object) -> tuple[DiffusionModel,
 
 def predictions(model: DiffusionModel, inputs: Inputs, *anchors: str) -> dict[str, list[Tensor]]:
     """Of base, trained and anchors, without gradient, at every guidance scale."""
+    predictors = {"base": model.base, "trained": model.trained}
+    predictors |= {name: partial(model.anchor, name) for name in anchors}
     with torch.no_grad():
-        found = {name: [getattr(model, name)(*inputs, w) for w in GUIDANCE] for name in BOTH}
-        return found | {
-            name: [model.anchor(name, *inputs, w) for w in GUIDANCE] for name in anchors
+        return {
+            name: [predict(*inputs, scale) for scale in GUIDANCE]
+            for name, predict in predictors.items()
         }
-
-
-BOTH = ("base", "trained")
 
 
 @each_mode
@@ -79,17 +79,10 @@ def test_decay_keeps_its_share_of_the_anchor(mode: str) -> None:
     model, _ = anchored(mode, "average", "still")
     still = copied(model.anchor_states()["still"])
     generator = torch.Generator().manual_seed(0)
-
-    def draw(tensor: Tensor) -> None:
-        # Whole numbers, whose quarters are exact.
-        tensor.copy_(torch.randint(-64, 64, tensor.shape, generator=generator))
-
     for _ in range(2):
-        for tensor in (
-            *model.trainable_state().values(),
-            *model.anchor_states()["average"].values(),
-        ):
-            draw(tensor)
+        for state in (model.trainable_state(), model.anchor_states()["average"]):
+            for tensor in state.values():  # whole numbers, whose quarters are exact
+                tensor.copy_(torch.randint(-64, 64, tensor.shape, generator=generator))
         trained = copied(model.trainable_state())
         before = copied(model.anchor_states()["average"])
         model.networks.refresh_anchor("average", decay=0.75)
@@ -216,7 +209,7 @@ def test_a_name_that_pytorch_or_peft_uses_is_no_trouble(mode: str, name: str) ->
 def test_names_of_anchors(mode: str) -> None:
     """Breaks if a name is refused with another's words, or a second run cannot begin anew."""
     model, inputs = anchored(mode, "old")
-    with pytest.raises(ValueError, match="anchor must be an identifier, got 'a.b'"):
+    with pytest.raises(ValueError, match=r"anchor must be an identifier, got 'a\.b'"):
         model.add_anchor("a.b")
     perturb(model, seed=3)
     model.add_anchor("old")

@@ -1,0 +1,63 @@
+"""Collectives, with a stand-in for the other process; two real ones train in tests of methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from soc_ft.distributed import gather, gather_rows, sum_gradients
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the process of rank 1 contributes; this one has rank 0."""
+    contribution: dict[str, Any] = {"value": None, "gradient": 0.0}
+
+    def all_gather_object(everyone: list[Any], value: Any) -> None:
+        everyone[:] = [value, contribution["value"]]
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        tensor += contribution["gradient"]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    return contribution
+
+
+def test_one_process_keeps_its_own() -> None:
+    """Breaks when a single process needs a process group."""
+    assert gather(3) == [3]
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.full((2,), 5.0)
+    sum_gradients([parameter])
+    assert parameter.grad.tolist() == [5, 5]
+
+
+def test_values_come_in_the_order_of_ranks(other: dict[str, Any]) -> None:
+    """Breaks when ranks are mixed up: weights would go to the wrong pairs."""
+    other["value"] = "b"
+    assert gather("a") == ["a", "b"]
+
+
+def test_rows_are_joined_though_a_rank_lacks_a_name(other: dict[str, Any]) -> None:
+    """Breaks when a rank without a finite loss takes the others down."""
+    other["value"] = {"reward": torch.tensor([3.0]), "loss": torch.tensor([4.0, 5.0])}
+    rows = gather_rows({"reward": torch.tensor([1.0, 2.0])})
+    assert rows["reward"].tolist() == [1, 2, 3]
+    assert rows["loss"].tolist() == [4, 5]
+    assert not rows["reward"].requires_grad
+
+
+def test_gradients_are_summed_in_place(other: dict[str, Any]) -> None:
+    """Breaks when the mean over ranks is taken: losses are divided by all pairs already."""
+    other["gradient"] = 2.0
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for parameter in parameters:
+        parameter.grad = torch.ones(2)
+    sum_gradients(parameters)
+    assert [parameter.grad.tolist() for parameter in parameters] == [[3, 3], [3, 3]]

@@ -1,0 +1,58 @@
+"""What a configuration is built into, where no machine here can run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+from soc_ft.config import check
+from soc_ft.tracking.logger import RunLogger
+from soc_ft.training.building import build_checkpoints, build_module, build_trainer
+from tests.conftest import TINY, composed
+
+
+def test_a_task_of_slurm_is_one_process_and_is_requeued_by_submitit_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when Lightning requeues a job as well, or starts processes that Slurm has started."""
+    for name, value in {
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NAME": "soc_ft",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    run = check(composed(*TINY, "trainer.devices=2"))
+    trainer = build_trainer(run, tmp_path, RunLogger(tmp_path), build_checkpoints(run, tmp_path))
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+    assert isinstance(environment, SLURMEnvironment)
+    assert not environment.auto_requeue
+    assert environment.creates_processes_externally
+
+
+def test_anchors_that_a_method_needs_are_there() -> None:
+    """Breaks when a method asks for a policy that nobody has made."""
+    from tests.methods.test_contract import module_of
+
+    assert set(module_of("grouped_regression").model.anchor_states()) == {"old", "average"}
+    assert not module_of("adjoint_matching").model.anchor_states()
+
+
+def test_a_round_is_kept_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when `buffer.device` is ignored.
+
+    The meta device stands in for one that is not the model's.
+    """
+    config = composed(*TINY, "buffer.device=meta")
+    module = build_module(config, check(config), tmp_path)
+    module.prepare_buffer(rank=0, ranks=1)
+    monkeypatch.setattr(type(module.collector), "_prepared", lambda *_: {})
+    kept = module.collector.collect(module.buffer, 0)
+    assert {tensor.device.type for tensor in kept.values()} == {"meta"}
+    assert {len(tensor) for tensor in kept.values()} == {4}
