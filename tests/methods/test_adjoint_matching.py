@@ -174,3 +174,26 @@ def test_stored_is_what_the_loss_uses(passes: int, stored: int) -> None:
     latents = {n: t for n, t in tensors.items() if t.dim() == 2 + len(module.model.latent_shape)}
     assert set(latents) == {"states", "adjoints", "base_predictions"}
     assert {tensor.shape[1] for tensor in latents.values()} == {stored}
+
+
+def test_the_reward_gradient_is_smoothed_on_request() -> None:
+    """Breaks when the copies are not taken, not perturbed by their scale, or not averaged."""
+    module = adjoint_matching(
+        "method.smoothing_copies=2",
+        "method.smoothing_std=0.5",
+        "method.smoothing_clip_quantile=1",
+        "method.regression_steps=6",
+        "method.adjoint_at=next",
+    )
+    batch = collected(module)
+    latents = Paths(module, batch).trajectory.states[:, -1]
+    noise = core.normal((2, *latents.shape[1:]), batch.seed, "smoothing", batch.addresses)
+    copies = [
+        module.problem.reward_and_gradient(latents + 0.5 * noise[:, j], batch.sample_prompts)
+        for j in range(2)
+    ]
+    rewards, gradients = (sum(part) / 2 for part in zip(*copies, strict=True))
+    torch.testing.assert_close(batch.tensors["reward"], rewards)
+    terminal = batch.tensors["adjoints"][:, -1]  # a_K, which the last step is regressed on
+    expected = -module.problem.reward_scale * gradients
+    torch.testing.assert_close(terminal, expected, rtol=1e-3, atol=1e-5)
