@@ -27,7 +27,7 @@ from tests.trained import crash_at, largest_difference, weights
 METHODS = citizens()
 SHARED = (
     *(override for override in TINY if not override.startswith("method.")),
-    "validation.prompts=1",
+    "validation.prompts=2",
     "validation.every=100",
     "validation.at_end=false",
 )
@@ -174,7 +174,7 @@ def test_questions_and_evaluations_are_counted(name: str, tmp_path: Path) -> Non
     Counting.asked = Counting.differentiated = 0
     trained(name, tmp_path, "reward._target_=tests.scorers.Counting", "trainer.steps=2")
     records = [m for _, m in curve(tmp_path) if "train/reward_queries" in m]
-    validated = 2  # pictures of the only prompt, of the base model
+    validated = 2 * 2  # prompts and pictures of each, of the base model
     assert sum(m["train/reward_queries"] for m in records) == Counting.asked - validated > 0
     assert all(m["train/evaluations_forward"] > 0 for m in records)
     assert all(m["train/evaluations_backward"] > 0 for m in records)
