@@ -28,6 +28,7 @@ METHODS = citizens()
 SHARED = (
     *(override for override in TINY if not override.startswith("method.")),
     "validation.prompts=2",
+    "validation.batch_size=2",
     "validation.every=100",
     "validation.at_end=false",
 )

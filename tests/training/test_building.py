@@ -20,8 +20,8 @@ def test_a_task_of_slurm_is_one_process_and_is_requeued_by_submitit_alone(
     for name, value in {
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NAME": "soc_ft",
-        "SLURM_PROCID": "1",
-        "SLURM_LOCALID": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
         "SLURM_NODEID": "0",
         "SLURM_NTASKS_PER_NODE": "2",
     }.items():
