@@ -7,7 +7,7 @@ import torch
 
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.pictures import release_memory
-from soc_ft.evaluation.run import _device
+from soc_ft.models.devices import usable_device
 from soc_ft.profiling import peak_memory, reset_peak_memory
 from soc_ft.training.benchmark import ProfilingClock
 
@@ -54,4 +54,4 @@ def test_memory_goes_back_to_the_gpu_between_networks(cuda: CUDA) -> None:
 def test_a_gpu_that_is_not_there_is_named() -> None:
     """Breaks if a missing GPU ends in a page of PyTorch's."""
     with pytest.raises(ConfigError, match=r"^device=cuda: cannot be used"):
-        _device("cuda")
+        usable_device("cuda")

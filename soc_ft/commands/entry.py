@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from soc_ft.errors import ConfigError, SocFtError, did_you_mean
+from soc_ft.config.hydra_errors import one_line
+from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.files import conf_dir, remove_if_empty
 from soc_ft.sweeps.local import LocalLauncher
 from soc_ft.sweeps.slurm import SlurmLauncher
@@ -45,7 +45,7 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
         main(_exiting(task))()
     except (HydraException, OmegaConfBaseException) as error:
         command = "soc_ft" if config_name == "config" else f"soc_ft.{config_name}"
-        _exit(2, _hydra_line(error, command))
+        _exit(2, one_line(error, lambda _: f" (see python -m {command} --cfg job for all keys)"))
     except (SocFtError, OSError) as error:
         _exit_for(error)
 
@@ -88,26 +88,6 @@ def _exit_for(error: SocFtError | OSError) -> NoReturn:
 def _exit(code: int, line: str) -> NoReturn:
     print(f"soc_ft: error: {line}", file=sys.stderr)
     sys.exit(code)
-
-
-def _hydra_line(error: Exception, command: str) -> str:
-    """Hydra's message in one line, with the closest existing key or option of the command."""
-    text = str(error)
-    option = re.search(r"Could not find '([^']+)'", text)
-    available = re.search(
-        r"Available options in '([^']+)':\s*(.*?)\n\s*Config search path", text, re.S
-    )
-    if option and available:
-        group, chosen = option.group(1).rsplit("/", 1)
-        options = available.group(2).split()
-        hint = did_you_mean(chosen, options)
-        return f"{group}={chosen}: no such option{hint} (there are: {', '.join(options)})"
-    override = re.search(r"Could not override '([^']+)'", text)
-    if override:
-        return f"{override.group(1)}: unknown key (see python -m {command} --cfg job for all keys)"
-    cause = error.__cause__
-    detail = f" ({' '.join(str(cause).split())})" if cause is not None else ""
-    return " ".join(text.split()) + detail
 
 
 def _os_line(error: OSError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,6 @@ from soc_ft.records.runs import (
 )
 from soc_ft.tracking.store import default_uri, folder_of_mlflow_run, looks_like_mlflow_id
 
-NOISE_LEVELS = ("beta_start", "beta_end", "beta_schedule", "timestep_spacing")
-"""Keys of conf/scheduler that say what a network's timesteps mean, and which of them are used."""
-
 OF_SAMPLING = ("model_path", "prompts", "scheduler", "eta", "num_steps", "guidance_scale")
 """Keys that say how pictures are made."""
 
@@ -43,13 +40,13 @@ def check_evaluation(config: DictConfig) -> Plan:
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))
-        _check_sizes(measures, min(len(group) for each in sets for group in each.paths))
+        check_sizes(_embedding(measures), min(len(group) for each in sets for group in each.paths))
         return Plan(settings, None, [], [], sets, measures, tracking)
     run_dir, run_config = _run(settings, tracking)
     if run_config is not None and settings.tracking is None:
         tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
     measures = _measures(settings, run_config)
-    _check_sizes(measures, settings.samples_per_prompt)
+    check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
     blocks = _blocks(settings, run_config)
     source = _source(settings, run_dir, run_config)
@@ -134,14 +131,15 @@ def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[Sa
     if run_config is not None:
         own = validated(Scheduler, run_config["scheduler"], ("scheduler",))
         if not settings.scheduler:
-            found[_name_of(own)] = own
+            name = schedule_option(own.noise_levels()) or "the run's"
+            found[name] = own
     for name in settings.scheduler or ([] if own else ["memoryless"]):
         option = validated(Scheduler, chosen("scheduler", "scheduler", name), ("scheduler",))
         found[name] = option
     return [
         SamplingSetup(
             schedule=name,
-            noise_levels=option.model_dump(include=set(NOISE_LEVELS)),
+            noise_levels=option.noise_levels(),
             num_steps=settings.num_steps or (own or option).num_steps,
             eta=eta,
         )
@@ -150,43 +148,56 @@ def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[Sa
     ]
 
 
-def _name_of(scheduler: Scheduler) -> str:
-    """The option with the same noise levels, if there is one."""
-    levels = scheduler.model_dump(include=set(NOISE_LEVELS))
+def schedule_option(noise_levels: Mapping[str, Any]) -> str | None:
+    """The option of conf/scheduler with the same noise levels, if there is one."""
     for name in options("scheduler"):
         option = chosen("scheduler", "scheduler", name)
-        if levels == {key: option[key] for key in NOISE_LEVELS}:
+        if noise_levels and noise_levels == {key: option[key] for key in noise_levels}:
             return name
-    return "the run's"
+    return None
 
 
 def _measures(settings: Settings, run_config: Mapping[str, Any] | None) -> dict[str, Measure]:
-    known = sorted([*options("metric"), *options("reward")])
     if settings.metrics:
-        components = dict(_chosen_metric(value, known) for value in settings.metrics)
+        components = dict(chosen_metric("metrics", value) for value in settings.metrics)
     elif run_config is not None:
         components = _metrics_of_run(run_config)
     else:
-        raise ConfigError(f"metrics: choose at least one ({', '.join(known)})")
-    measures = {}
-    for label, component in components.items():
-        typed = validated(Component, component, ("metrics", label))
-        found = component_class(typed, f"metrics.{label}")
-        check_arguments(component, f"metrics.{label}")
-        measures[label] = Measure(component, getattr(found, "embeds", False))
-    return measures
+        raise ConfigError(f"metrics: choose at least one ({', '.join(metric_options())})")
+    return {label: checked_measure(label, each) for label, each in components.items()}
 
 
-def _chosen_metric(value: Choice, known: list[str]) -> tuple[str, dict[str, Any]]:
-    """Label and component of an entry of ``metrics``."""
+def metric_options() -> list[str]:
+    """Names of what can be measured."""
+    return sorted([*options("metric"), *options("reward")])
+
+
+def chosen_metric(key: str, value: Choice) -> tuple[str, dict[str, Any]]:
+    """Label and component of a metric that is given by name or settings; ``key`` names it.
+
+    Raises:
+        ConfigError: there is no such option.
+    """
     name = value if isinstance(value, str) else value.get("option")
     if name is None:
-        component = chosen("metrics", "reward", value)
+        component = chosen(key, "reward", value)
         return str(component["_target_"]).rpartition(".")[2], component
-    if name not in known:
-        raise unknown_option("metrics", name, known)
+    if name not in metric_options():
+        raise unknown_option(key, name, metric_options())
     group = "metric" if name in options("metric") else "reward"
-    return name, chosen("metrics", group, value)
+    return name, chosen(key, group, value)
+
+
+def checked_measure(label: str, component: dict[str, Any]) -> Measure:
+    """A column of the table, its class and arguments checked.
+
+    Raises:
+        ConfigError: there is no such class, or an argument is wrong.
+    """
+    typed = validated(Component, component, ("metrics", label))
+    found = component_class(typed, f"metrics.{label}")
+    check_arguments(component, f"metrics.{label}")
+    return Measure(component, getattr(found, "embeds", False))
 
 
 def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -198,10 +209,18 @@ def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return components
 
 
-def _check_sizes(measures: Mapping[str, Measure], pictures: int) -> None:
-    """Diversity needs two pictures of each prompt."""
-    for label, measure in measures.items():
-        if measure.embeds and pictures < 2:
+def _embedding(measures: Mapping[str, Measure]) -> list[str]:
+    return [label for label, measure in measures.items() if measure.embeds]
+
+
+def check_sizes(embedding: Iterable[str], pictures: int) -> None:
+    """Check that metrics which give vectors have two pictures of each prompt.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    for label in embedding:
+        if pictures < 2:
             raise ConfigError(
                 f"metrics: {label} compares the pictures of a prompt, of which there must be at "
                 f"least 2 (samples_per_prompt), not {pictures}"

@@ -11,13 +11,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from soc_ft.errors import ConfigError, RunError
+from soc_ft.errors import RunError
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
 from soc_ft.evaluation.plan import Plan
 from soc_ft.evaluation.scoring import score
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
+from soc_ft.models.devices import usable_device
 from soc_ft.plotting.sheets import picture_grid
 from soc_ft.records.layout import CONFIG_FILE
 from soc_ft.records.provenance import flatten, provenance
@@ -41,7 +42,7 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     settings = plan.settings
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = _device(settings.device)
+    device = usable_device(settings.device)
     output = Path(settings.output)
     keep = settings.save_images and not plan.sets
     try:
@@ -59,17 +60,6 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, keep)}")
     _record(plan, config, results, output, files)
     return results
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of that name; a GPU if there is one and none is named."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"device={name}: cannot be used ({reason})") from None
-    return device
 
 
 def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:

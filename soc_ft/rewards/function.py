@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     ScoreFunction = Callable[[Tensor, Sequence[str]], Tensor]
-
-_PROTOCOL = ("name", "differentiable", "to")
-"""What a reward has and a function lacks."""
+    """(images (B, 3, H, W) in [0, 1], B prompts) -> (B,), higher is better."""
 
 _given: set[str] = set()
 """Names of what this process was given, which need not be importable."""
@@ -36,16 +34,7 @@ class FunctionReward:
     differentiable = True
 
     def __init__(self, function: ScoreFunction | str, digest: str | None = None) -> None:
-        """Take the function.
-
-        Args:
-            function: (images (B, 3, H, W) in [0, 1], B prompts) -> (B,), higher is better; or its
-                dotted name.
-            digest: of its source, see :func:`record_of`; None takes any source.
-
-        Raises:
-            ConfigError: there is no function of this name, or its source is another.
-        """
+        """Take a function, or the dotted name of one whose source has the digest (None: any)."""
         if isinstance(function, str):
             function = _imported(function, digest, "reward")
         self.function = function
@@ -53,18 +42,12 @@ class FunctionReward:
 
     @classmethod
     def check_arguments(cls, arguments: Mapping[str, Any], key: str) -> None:
-        """Check that the function can be had: it was given to this process, or can be imported.
-
-        Args:
-            arguments: of the constructor.
-            key: of the reward in the configuration.
+        """Check that the function was given to this process, or can be imported.
 
         Raises:
             ConfigError: there is no function of this name, or its source is another.
         """
-        function = arguments.get("function")
-        if not isinstance(function, str):
-            raise ConfigError(f"{key}.function={function}: must be the dotted name of a function")
+        function = str(arguments.get("function"))
         if function not in _given:
             _imported(function, arguments.get("digest"), key)
 
@@ -79,15 +62,13 @@ class FunctionReward:
         returned = self.function(images, prompts)
         try:
             scores = torch.as_tensor(returned, device=images.device)
+            what = f"shape {tuple(scores.shape)}"
         except (TypeError, ValueError, RuntimeError):
+            scores, what = torch.empty(0), type(returned).__name__
+        if scores.shape != (len(images),):
             raise ConfigError(
-                f"{self.name}: returned {type(returned).__name__} for {len(images)} pictures; "
-                f"return a tensor of shape ({len(images)},)"
-            ) from None
-        if scores.shape != images.shape[:1]:
-            raise ConfigError(
-                f"{self.name}: returned shape {tuple(scores.shape)} for {len(images)} pictures; "
-                f"return one number for each, shape ({len(images)},)"
+                f"{self.name}: returned {what} for {len(images)} pictures; return one number for "
+                f"each, shape ({len(images)},)"
             )
         wanted = self.differentiable and images.requires_grad and torch.is_grad_enabled()
         if wanted and not scores.requires_grad:
@@ -111,52 +92,46 @@ class FunctionWithoutGradient(FunctionReward):
 
 
 def as_reward(given: Any) -> Reward:
-    """What was given, as a reward.
+    """A reward as it is, and a function (images, prompts) -> (B,) as a reward.
 
-    Args:
-        given: an object like :class:`soc_ft.rewards.base.Reward`, or a function or other callable
-            (images, prompts) -> (B,). It is taken to be differentiable unless its attribute
-            ``differentiable`` says otherwise.
+    It is differentiable unless its attribute ``differentiable`` says otherwise.
 
     Raises:
         ConfigError: it is neither.
     """
+    shown = getattr(given, "__qualname__", None) or repr(given)
     if isinstance(given, type) or not callable(given):
         raise ConfigError(
-            f"reward={_shown(given)}: give a function (images, prompts) -> (B,), an object like "
+            f"reward={shown}: give a function (images, prompts) -> (B,), an object like "
             "soc_ft.Reward, or the name of an option of conf/reward"
         )
     try:
         inspect.signature(given).bind(None, None)
     except TypeError:
         raise ConfigError(
-            f"reward={_shown(given)}: must take two arguments, images (B, 3, H, W) and B prompts"
+            f"reward={shown}: must take two arguments, images (B, 3, H, W) and B prompts"
         ) from None
     except ValueError:  # of a function that is not written in Python
         pass
-    is_reward = all(hasattr(given, attribute) for attribute in _PROTOCOL)
+    is_reward = all(hasattr(given, attribute) for attribute in ("name", "differentiable", "to"))
     reward: Any = given if is_reward else _kind(given)(given)
     return reward
 
 
 def record_of(reward: Any) -> dict[str, Any]:
-    """The section of a configuration that says which reward was given in Python.
+    """The section of a configuration that says which reward (of :func:`as_reward`) was given.
 
     It has a name that tells functions (``module.function``) from objects (``module.Class()``), and
     a digest of the source of the function or the class; of an object's attributes it says nothing.
-
-    Args:
-        reward: from :func:`as_reward`.
     """
     given = reward.function if isinstance(reward, FunctionReward) else reward
-    name = _qualified_name(given)
+    named = given if hasattr(given, "__qualname__") else type(given)
+    is_method = inspect.ismethod(given) and not isinstance(given.__self__, type)
+    brackets = "()" if is_method or named is not given else ""  # these cannot be imported
+    name = f"{named.__module__}.{named.__qualname__}{brackets}"
     _given.add(name)
-    target = _kind(reward)
-    return {
-        "_target_": f"{target.__module__}.{target.__qualname__}",
-        "function": name,
-        "digest": _digest(given),
-    }
+    target = f"{FunctionReward.__module__}.{_kind(reward).__qualname__}"
+    return {"_target_": target, "function": name, "digest": _digest(given)}
 
 
 def name_of(function: Any) -> str:
@@ -171,29 +146,13 @@ def _kind(reward: Any) -> type[FunctionReward]:
     return FunctionReward if getattr(reward, "differentiable", True) else FunctionWithoutGradient
 
 
-def _shown(given: Any) -> str:
-    return getattr(given, "__qualname__", None) or repr(given)
-
-
-def _qualified_name(given: Any) -> str:
-    """Dotted name; one with brackets is that of an object, and cannot be imported."""
-    owner = getattr(given, "__self__", None)
-    if owner is not None and not inspect.ismodule(owner):  # a method
-        of = owner if isinstance(owner, type) else type(owner)
-        brackets = "" if isinstance(owner, type) else "()"
-        return f"{of.__module__}.{of.__qualname__}{brackets}.{given.__name__}"
-    if hasattr(given, "__qualname__"):
-        return f"{given.__module__}.{given.__qualname__}"
-    return f"{type(given).__module__}.{type(given).__qualname__}()"
-
-
 def _digest(given: Any) -> str | None:
     """12 hexadecimal digits of the source of a function, or of an object's class, if it is known.
 
     That of a lambda is not: it comes with the whole line around it.
     """
     source_of = given if inspect.isroutine(given) else type(given)
-    if getattr(source_of, "__name__", "") == "<lambda>":
+    if source_of.__name__ == "<lambda>":
         return None
     try:
         source = inspect.getsource(source_of)
@@ -204,18 +163,15 @@ def _digest(given: Any) -> str | None:
 
 def _imported(name: str, digest: str | None, key: str) -> ScoreFunction:
     try:
-        function: Any = pkgutil.resolve_name(name)
+        function: ScoreFunction = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{key}.function={name}: cannot be imported ({error}); it was given in Python. Put it "
             "into a module that Python finds under this name, or choose another reward or metric"
         ) from None
-    if isinstance(function, type) or not callable(function):
-        raise ConfigError(f"{key}.function={name}: is no function")
     if digest is not None and _digest(function) != digest:
         raise ConfigError(
             f"{key}.function={name}: its source is not what it was (digest {_digest(function)}, "
             f"not {digest}); {key}.digest=null takes it as it is"
         )
-    found: ScoreFunction = function
-    return found
+    return function
