@@ -76,10 +76,10 @@ def _check_sizes(run: RunConfig, method: Method) -> None:
             f"processes, trainer.devices x trainer.num_nodes = {ranks}{groups}"
         )
     buffer = run.buffer
-    if buffer.importance_weighting and buffer.batches * buffer.passes == 1:
+    if buffer.importance != "none" and buffer.batches * buffer.passes == 1:
         raise ConfigError(
-            "buffer.importance_weighting=true: has no effect on-policy, where all samples are from "
-            "the current model; use buffer=replay"
+            f"buffer.importance={buffer.importance}: has no effect on-policy, where all samples "
+            "are from the current model; use buffer=replay"
         )
 
 
@@ -95,10 +95,10 @@ def _check_needs(run: RunConfig, method: Method) -> None:
         raise ConfigError(
             f"buffer.passes={run.buffer.passes}: method {name} uses its samples once; set it to 1"
         )
-    if run.buffer.importance_weighting and not needs.importance:
+    importance = run.buffer.importance
+    if importance != "none" and not needs.importance:
         raise ConfigError(
-            f"buffer.importance_weighting=true: method {name} gives no importance ratio; set it to "
-            "false"
+            f"buffer.importance={importance}: method {name} gives no importance ratio; use none"
         )
     for key, component in components_in(run.reward.model_dump(by_alias=True), "reward"):
         reward = component_class(component, key)

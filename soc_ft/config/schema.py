@@ -27,7 +27,7 @@ class Buffer(Section):
 
     batches: Count
     passes: Count
-    importance_weighting: bool
+    importance: Literal["none", "step", "future", "path"]
     log_ess: bool
     device: str | None
 
@@ -75,6 +75,8 @@ class Trainer(Section):
     eps: Positive
     weight_decay: NonNegative
     warmup_steps: CountOrZero
+    schedule: Literal["constant", "cosine", "linear"]
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     gradient_clip: Positive | None
     max_dropped: Share
     checkpoint_every: Count

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from soc_ft.core.process import Predictor, Process, match_leading
     from soc_ft.core.smoothing import smoothed_gradient
     from soc_ft.core.steps import at_steps, draw_steps, inclusion_weights, kept_steps
+    from soc_ft.core.strata import Strata
     from soc_ft.core.trajectory import (
         Trajectory,
         differentiable_rollout,
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
         rollout,
     )
     from soc_ft.core.variance_preserving import PredictionType, ddim, ddim_on_grid
-    from soc_ft.core.weights import effective_sample_size, log_weights, normalised_weights
+    from soc_ft.core.weights import (
+        effective_sample_size,
+        log_ratio,
+        normalised_weights,
+        span_log_weights,
+    )
 
 _MODULES = {
     "adjoint": ("AdjointAt", "AdjointSolution", "lean_adjoint"),
@@ -41,9 +47,10 @@ _MODULES = {
     "process": ("Predictor", "Process", "match_leading"),
     "smoothing": ("smoothed_gradient",),
     "steps": ("at_steps", "draw_steps", "inclusion_weights", "kept_steps"),
+    "strata": ("Strata",),
     "trajectory": ("Trajectory", "differentiable_rollout", "path_control_cost", "rollout"),
     "variance_preserving": ("PredictionType", "ddim", "ddim_on_grid"),
-    "weights": ("effective_sample_size", "log_weights", "normalised_weights"),
+    "weights": ("effective_sample_size", "log_ratio", "normalised_weights", "span_log_weights"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -56,6 +63,7 @@ __all__ = [
     "Process",
     "QuantileMask",
     "ReplayBuffer",
+    "Strata",
     "Trajectory",
     "adjoint_matching_loss",
     "at_steps",
@@ -70,7 +78,7 @@ __all__ = [
     "kept_steps",
     "lean_adjoint",
     "log_density",
-    "log_weights",
+    "log_ratio",
     "match_leading",
     "normal",
     "normalised_weights",
@@ -78,6 +86,7 @@ __all__ = [
     "rollout",
     "seed_for",
     "smoothed_gradient",
+    "span_log_weights",
     "transition_noise",
     "uniform",
 ]

@@ -13,9 +13,17 @@ class QuantileMask:
     """Drops losses whose root exceeds a running quantile.
 
     The threshold is the bias-corrected exponential moving average (as in Adam) of the quantile of
-    sqrt(loss), one update per optimizer batch. A batch is masked with the threshold known before
-    it, unlike in the reference, which updates per micro-batch and masks with the result: so the
-    outcome does not depend on how the batch is split over micro-batches or ranks.
+    sqrt(loss). What is left out stays in the mean as zero, as in the reference implementation of
+    Adjoint Matching. From that the mask differs in this:
+
+    - It is updated once an optimizer batch, from the losses of all micro-batches and processes;
+      the reference updates it once a micro-batch, from those of all processes. So the memory is of
+      some ten optimizer steps here, and of less than one there.
+    - A batch is masked with the threshold known before it; the reference first takes the batch in.
+      So the outcome does not depend on how the batch is split, and the first batch is kept whole.
+    - A loss at the threshold itself is kept; the reference leaves it out.
+    - Validation does not move it, a checkpoint holds it, and losses that are not finite do not
+      enter it.
     """
 
     def __init__(self, quantile: float = 0.9, decay: float = 0.9) -> None:

@@ -7,30 +7,27 @@ import math
 import torch
 from torch import Tensor
 
+from soc_ft.core.strata import Strata
 
-def draw_steps(
-    keys: Tensor, count: int, early_fraction: float = 0.6, early_share: float = 0.5
-) -> Tensor:
+
+def draw_steps(keys: Tensor, count: int, strata: Strata) -> Tensor:
     """Choose steps without replacement, stratified into an early and a late segment.
 
-    The first ``early_fraction`` of the K steps (rounded) form the early segment; it gets
-    ``early_share`` of the ``count`` steps (rounded down), the late one the rest. A segment that is
-    too small passes its surplus on to the other. Within a segment the smallest keys win, so that
-    uniform keys keep each of its steps equally often.
+    Within a segment the smallest keys win, so that uniform keys keep each of its steps equally
+    often.
 
     Args:
         keys: (..., K), uniform in [0, 1).
         count: number of steps, in [1, K].
-        early_fraction: in [0, 1].
-        early_share: in [0, 1].
+        strata: how many of them fall into which segment.
 
     Returns:
         (..., count) int64, increasing along the last dim.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: ``count`` is out of its range.
     """
-    boundary, early = _strata(keys.shape[-1], count, early_fraction, early_share)
+    boundary, early = strata.divide(keys.shape[-1], count)
     chosen = [
         keys[..., :boundary].argsort(dim=-1)[..., :early],
         keys[..., boundary:].argsort(dim=-1)[..., : count - early] + boundary,
@@ -60,36 +57,18 @@ def at_steps(values: Tensor, steps: Tensor) -> Tensor:
     return values[rows, steps]
 
 
-def inclusion_weights(
-    num_steps: int, count: int, early_fraction: float = 0.6, early_share: float = 0.5
-) -> Tensor:
+def inclusion_weights(num_steps: int, count: int, strata: Strata) -> Tensor:
     """Inverse probability (K,) that :func:`draw_steps` draws each step.
 
     The sum over drawn steps of a quantity times these weights estimates its sum over all K steps
     without bias (Horvitz-Thompson). Infinite for steps that are never drawn.
+
+    Raises:
+        ValueError: ``count`` is out of its range.
     """
-    boundary, early = _strata(num_steps, count, early_fraction, early_share)
+    boundary, early = strata.divide(num_steps, count)
     weights = torch.empty(num_steps, dtype=torch.float64)
     weights[:boundary] = boundary / early if early else math.inf
     late = count - early
     weights[boundary:] = (num_steps - boundary) / late if late else math.inf
     return weights
-
-
-def _strata(
-    num_steps: int, count: int, early_fraction: float, early_share: float
-) -> tuple[int, int]:
-    """Where the early segment ends, and how many of the draws fall into it."""
-    if not 1 <= count <= num_steps:
-        raise ValueError(f"count must be in [1, {num_steps}], the number of steps, got {count}")
-    for name, value in (("early_fraction", early_fraction), ("early_share", early_share)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
-    boundary = round(early_fraction * num_steps)
-    early = min(_floor(early_share * count), boundary)
-    return boundary, max(early, count - (num_steps - boundary))
-
-
-def _floor(value: float) -> int:
-    """Floor of a product of decimal fractions, e.g. 0.29 * 100 = 28.999999999999996 -> 29."""
-    return math.floor(value + 1e-9)

@@ -27,7 +27,13 @@ class AdjointMatching(Method):
         loss = || sqrt(delta) u_k + sigma_k a_k ||^2,
         sqrt(delta) u_k = (c_k / sigma_k) (f_trained - f_base).
 
-    Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``.
+    The loss is the plain mean over the drawn pairs, as in the reference: steps of a part of the
+    trajectory that gets more draws a step weigh more. With enough capacity the minimiser is the
+    same for any positive weights. ``step_weighting=unbiased`` weights each pair by the inverse
+    probability of its step, so that the loss estimates the mean over all steps.
+
+    Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``. Where the
+    control is guided no prompt is dropped, as in the reference.
     """
 
     class Config(Method.Config):
@@ -39,13 +45,18 @@ class AdjointMatching(Method):
         early_fraction: Share = Field(0.6, description="the first share of the steps ...")
         early_share: Share = Field(0.5, description="... receives this share of the draws")
         adjoint_at: Literal["current", "next"] = Field(
-            "current", description="current: a_k, as in the reference; next: a_{k+1}, exact"
+            "next", description="next: a_{k+1}, exact in discrete time; current: a_k, the reference"
+        )
+        step_weighting: Literal["plain", "unbiased"] = Field(
+            "plain", description="plain: the mean over drawn pairs; unbiased: that over all steps"
         )
         adjoint_batch: BatchSize = Field(
             5, description="trajectories whose adjoint is solved together; changes no result"
         )
         prompt_dropout: Share = Field(
-            0.2, description="share of samples whose control is regressed with the empty prompt"
+            0.2,
+            description="share of samples whose control is regressed with the empty prompt; "
+            "none where the control is guided",
         )
         mask_quantile: Quantile = Field(
             0.9, description="pairs beyond the average of this quantile of sqrt(loss) are left out"
@@ -68,19 +79,27 @@ class AdjointMatching(Method):
         """Take the options, see :class:`Config`; nothing is masked yet."""
         super().__init__(**options)
         self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
-        self.strata = (self.config.early_fraction, self.config.early_share)
+        self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps that are regressed.
 
         Raises:
-            ConfigError: a trajectory has fewer steps.
+            ConfigError: a trajectory has fewer steps, or some of its steps would never be drawn
+                although the loss shall stand for all.
         """
         steps = self.config.regression_steps
         if steps > num_steps:
             raise ConfigError(
                 f"method.regression_steps={steps}: at most scheduler.num_steps={num_steps} steps "
                 "can be drawn from a trajectory"
+            )
+        unbiased = self.config.step_weighting == "unbiased"
+        if unbiased and not self.strata.reach_every_step(num_steps, steps):
+            raise ConfigError(
+                "method.step_weighting=unbiased: some steps are never drawn with "
+                f"method.regression_steps={steps}, early_fraction={self.config.early_fraction:g} "
+                f"and early_share={self.config.early_share:g}; draw more steps, or use plain"
             )
         return steps
 
@@ -90,7 +109,7 @@ class AdjointMatching(Method):
         steps = core.draw_steps(
             request.uniform("steps", (request.passes, process.num_steps)),
             self.config.regression_steps,
-            *self.strata,
+            self.strata,
         )
         with problem.clock.phase("rollout"):
             trajectory = core.rollout(
@@ -98,7 +117,7 @@ class AdjointMatching(Method):
                 process,
                 request.condition,
                 request.normal("trajectory", (process.num_steps + 1, *request.latent_shape)),
-                keep_predictions=request.keep_predictions,
+                keep_predictions=request.transitions != "none",
             )
         with problem.clock.phase("reward gradient"):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
@@ -115,9 +134,12 @@ class AdjointMatching(Method):
             "adjoints": core.at_steps(adjoints, later),
             "base_predictions": core.at_steps(base_predictions, kept),
             "without_prompt": request.uniform("dropout", (request.passes,))
-            < self.config.prompt_dropout,
+            < (0.0 if problem.is_guided("control") else self.config.prompt_dropout),
         }
-        if trajectory.predictions is not None:
+        if trajectory.predictions is not None and request.transitions == "all":
+            tensors["path_states"] = trajectory.states
+            tensors["path_predictions"] = trajectory.predictions
+        elif trajectory.predictions is not None:
             tensors["next_states"] = core.at_steps(trajectory.states, kept + 1)
             tensors["predictions"] = core.at_steps(trajectory.predictions, kept)
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
@@ -125,7 +147,7 @@ class AdjointMatching(Method):
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """|| sqrt(delta) u_k + sigma_k a_k ||^2 for each pair."""
         process = problem.process
-        k, place = batch.slot("steps"), batch.slot("places")
+        k, place = self.steps_of(batch), batch.slot("places")
         x = batch.at("states", place)
         t = process.times_of(k, x)
         without_prompt = batch["without_prompt"][:, batch.pass_index]
@@ -139,21 +161,34 @@ class AdjointMatching(Method):
         u = core.control(prediction, base, process.control_gain[k.cpu()])
         loss = core.adjoint_matching_loss(u, batch.at("adjoints", place), process.sigma[k.cpu()])
         regressed = self.config.regression_steps
-        weights = core.inclusion_weights(process.num_steps, regressed, *self.strata).to(loss)
-        cost = core.control_cost(u.detach()) * weights[k] * regressed
-        return Terms(loss, {"control_cost": cost}, self.mask.keep(loss))
+        inclusion = core.inclusion_weights(process.num_steps, regressed, self.strata).to(loss)[k]
+        cost = core.control_cost(u.detach()) * inclusion * regressed
+        weight = self.mask.keep(loss).to(loss.dtype)
+        if self.config.step_weighting == "unbiased":
+            weight *= inclusion * regressed / process.num_steps
+        return Terms(loss, {"control_cost": cost}, weight)
 
-    def log_weights(self, problem: Problem, batch: Batch) -> Tensor:
-        """Stepwise Girsanov log ratios; both sides are the law that samples, guidance included."""
+    def steps_of(self, batch: Batch) -> Tensor:
+        """The drawn steps."""
+        return batch.slot("steps")
+
+    def log_ratio(self, problem: Problem, batch: Batch, steps: Tensor | None = None) -> Tensor:
+        """Girsanov log ratios; both sides are the law that samples, guidance included."""
         import torch
 
         process = problem.process
-        k, place = batch.slot("steps"), batch.slot("places")
-        x, predicted = batch.at("states", place), batch.at("predictions", place)
+        k = self.steps_of(batch) if steps is None else steps
+        if "path_states" in batch.tensors:
+            x, x_next = batch.at("path_states", k), batch.at("path_states", k + 1)
+            predicted = batch.at("path_predictions", k)
+        else:
+            place = batch.slot("places")
+            x, x_next = batch.at("states", place), batch.at("next_states", place)
+            predicted = batch.at("predictions", place)
         with torch.no_grad():
             now = problem.trained(x, process.times_of(k, x), batch.condition)
-        noise = core.transition_noise(process, k, x, batch.at("next_states", place), predicted)
-        return core.log_weights(now, predicted, noise, process.control_gain[k.cpu()])
+        noise = core.transition_noise(process, k, x, x_next, predicted)
+        return core.log_ratio(now, predicted, noise, process.control_gain[k.cpu()])
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Move the running quantile, which the next optimizer step will use."""

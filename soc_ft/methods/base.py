@@ -49,7 +49,7 @@ class Needs:
         group_size: consecutive samples that share a prompt.
         anchors: further policies.
         replay: samples may be used in several passes.
-        importance: :meth:`Method.log_weights` gives a ratio, so samples can be weighted.
+        importance: :meth:`Method.log_ratio` gives a ratio, so samples can be weighted.
     """
 
     reward_gradient: bool = False
@@ -73,7 +73,8 @@ class Request:
             drawn by.
         passes: how often the samples will be used.
         group_size: consecutive samples of a round that share a prompt.
-        keep_predictions: whether :meth:`Method.log_weights` will be asked for.
+        transitions: which transitions :meth:`Method.log_ratio` will be asked for: ``none``, the
+            pairs' ``own``, or ``all`` of the trajectory.
     """
 
     prompts: Sequence[str]
@@ -83,7 +84,7 @@ class Request:
     addresses: Sequence[tuple[int, int]]
     passes: int = 1
     group_size: int = 1
-    keep_predictions: bool = False
+    transitions: Literal["none", "own", "all"] = "none"
 
     def normal(self, stream: str, shape: Sequence[int], *, shared: bool = False) -> Tensor:
         """(B, *shape) standard normal draws for the use named ``stream``.
@@ -220,13 +221,13 @@ class Terms:
     Attributes:
         loss: (N,), differentiable; each a function of its own pair alone.
         stats: numbers to log, each (N,), detached.
-        kept: (N,) bool, pairs whose loss counts; the others stay in the mean as zeros. None keeps
-            all.
+        weight: (N,) >= 0, how much each loss counts in the mean over all pairs; None is one. A pair
+            of weight zero is left out and still counted.
     """
 
     loss: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
-    kept: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class Method(ABC):
@@ -289,10 +290,23 @@ class Method(ABC):
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """Loss of the pairs of a batch; it is averaged over all pairs of the optimizer step."""
 
-    def log_weights(self, problem: Problem, batch: Batch) -> Tensor:
-        """(N,) log ratio of the current model's law of the pairs to the one that sampled them.
+    def steps_of(self, batch: Batch) -> Tensor:
+        """(N,) int64, the step of its trajectory that each pair is about.
 
-        Asked of methods whose ``needs.importance`` says that they have one.
+        Asked of methods whose ``needs.importance`` is true.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no importance ratio")
+
+    def log_ratio(self, problem: Problem, batch: Batch, steps: Tensor | None = None) -> Tensor:
+        """(N,) log ratio of the current model to the one that sampled, of one transition a pair.
+
+        Asked of methods whose ``needs.importance`` is true.
+
+        Args:
+            problem: what was sampled.
+            batch: N pairs.
+            steps: (N,) int64, any transitions of the pairs' trajectories, if they were collected
+                with ``transitions="all"``; None asks for the pairs' own.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no importance ratio")
 

@@ -118,6 +118,10 @@ class Problem:
         """Guidance scale of a place; 1 where nothing is guided."""
         return self.guidance_scale if place in self.guided else 1.0
 
+    def is_guided(self, place: str) -> bool:
+        """Whether predictions for a place contain one for the empty prompt."""
+        return self.scale(place) != 1.0
+
     def same_guidance(self, place: str, other: str) -> bool:
         """Whether predictions for one place serve the other."""
         return self.scale(place) == self.scale(other)

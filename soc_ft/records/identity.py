@@ -82,10 +82,13 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         )
     before = leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=True))
     now = leaves(OmegaConf.to_container(config, resolve=True))
+    free = FREE_TO_CHANGE
+    if config.trainer.schedule != "constant":  # a longer run has other learning rates from the start
+        free = WITHOUT_EFFECT
     differing = [
         f"{key} ({before.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now)"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not is_below(key, FREE_TO_CHANGE)
+        if before.get(key) != now.get(key) and not is_below(key, free)
     ]
     if differing:
         raise ConfigError(

@@ -118,7 +118,7 @@ class Checkpoints(Callback):
     def _save_weights(self, trainer: Trainer, name: str) -> None:
         if trainer.is_global_zero:
             module: Any = trainer.lightning_module
-            save_weights(module.model.trainable_state(), self.folder / name)
+            save_weights(module.final_weights(), self.folder / name)
 
     def state_dict(self) -> dict[str, Any]:
         """The largest reward so far."""

@@ -14,6 +14,7 @@ from soc_ft.distributed import gather
 from soc_ft.methods import Batch, Method, Request, Round
 from soc_ft.methods.problem import Problem, chunks
 from soc_ft.models.model import DiffusionModel
+from soc_ft.training.importance import transitions_to_keep
 
 REWARD, FINITE = "reward", "finite"
 """Names of the (B,) rewards, and of the (B,) bool that says which samples have finite numbers."""
@@ -104,17 +105,15 @@ class Collector:
         self, buffer: ReplayBuffer, round_: int, numbers: Sequence[int]
     ) -> dict[str, Tensor]:
         prompts = self._prompts(buffer, round_, numbers)
-        settings = self.run.buffer
         request = Request(
             prompts,
             self.model.encode(prompts),
             self.model.latent_shape,
             self.run.seed,
             [(round_, number) for number in numbers],
-            settings.passes,
+            buffer.passes,
             buffer.group_size,
-            keep_predictions=self.method.needs.importance
-            and (settings.log_ess or settings.importance_weighting),
+            transitions=transitions_to_keep(self.run.buffer, self.method),
         )
         experience = self.method.collect(self.problem, request)
         parts = self.problem.parts.take(len(numbers))

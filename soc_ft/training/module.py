@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from soc_ft.config.schema import RunConfig
-from soc_ft.core import ReplayBuffer, effective_sample_size, normalised_weights
+from soc_ft.core import ReplayBuffer
 from soc_ft.distributed import gather, gather_rows, sum_gradients
 from soc_ft.errors import RunError
 from soc_ft.methods import Batch, Method, Terms
@@ -25,6 +25,8 @@ from soc_ft.models.model import DiffusionModel
 from soc_ft.profiling import peak_memory
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.collector import FINITE, REWARD, Collector, logged
+from soc_ft.training.importance import Importance
+from soc_ft.training.optimisation import WeightAverage, build_optimizer
 from soc_ft.training.validator import Validator
 
 
@@ -65,6 +67,8 @@ class RewardFineTuning(LightningModule):
         self.collector = collector
         self.validator = validator
         self.run = run
+        decay = run.trainer.ema
+        self.average = None if decay is None else WeightAverage(decay, model.trainable_state())
 
     def setup(self, stage: str) -> None:
         """Make the buffer, once it is known how many processes there are."""
@@ -83,21 +87,13 @@ class RewardFineTuning(LightningModule):
             columns,
             self.method.needs.group_size,
         )
+        self.importance = Importance(
+            self.method, self.problem, buffer, self.buffer, trainer.micro_batch
+        )
 
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up, whose first step already learns."""
-        settings = self.run.trainer
-        optimizer = torch.optim.AdamW(
-            self.model.trainable_parameters(),
-            lr=settings.lr,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
-        warmup = max(settings.warmup_steps, 1)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / warmup)
-        )
+        """AdamW and the schedule of its learning rate."""
+        optimizer, scheduler = build_optimizer(self.model.trainable_parameters(), self.run.trainer)
         return [optimizer], [scheduler]
 
     def train_dataloader(self) -> Iterable[int]:
@@ -134,7 +130,7 @@ class RewardFineTuning(LightningModule):
         """Accumulate the gradient over micro-batches, step the optimizer; what to log."""
         finite = samples.tensors[FINITE].nonzero().flatten()
         batch = self.pairs_of(samples, finite)
-        weights, stats = self._importance(batch, fresh)
+        weights, stats = self._importance(samples, fresh)
         slots = self.method.pairs_per_sample(self.problem.process.num_steps)
         pairs = self.run.trainer.batch_size * slots
 
@@ -146,9 +142,11 @@ class RewardFineTuning(LightningModule):
                 if not finite_loss.any():
                     continue
                 loss = terms.loss
-                if terms.kept is not None:
-                    loss = torch.where(terms.kept, loss, 0.0)
-                self.manual_backward((loss * weights[part][finite_loss]).sum() / pairs)
+                if terms.weight is not None:
+                    loss = loss * terms.weight
+                if weights is not None:
+                    loss = loss * weights[part][finite_loss]
+                self.manual_backward(loss.sum() / pairs)
                 measured.append(Terms(terms.loss.detach(), terms.stats))
         stats |= self._summarise(samples, finite, measured, pairs)
         with self.problem.clock.phase("optimizer"):
@@ -174,28 +172,12 @@ class RewardFineTuning(LightningModule):
             terms = self.method.loss(self.problem, batch.select(finite))
         return terms, finite
 
-    def _importance(self, batch: Batch, fresh: bool) -> tuple[Tensor, dict[str, float]]:
-        """Weights of the pairs, with mean one over all ranks, and the effective sample size."""
-        settings = self.run.buffer
-        ones = torch.ones(len(batch), device=batch.rows.device)
-        wanted = settings.importance_weighting or settings.log_ess
-        if not (wanted and self.method.needs.importance):
-            return ones, {}
-        if fresh:  # the model that sampled has not moved yet
-            return ones, {"ess_share": 1.0}
-        with self.problem.clock.phase("importance weights"):
-            parts = [
-                self.method.log_weights(self.problem, batch.select(part))
-                for part in chunks(len(batch), self.run.trainer.micro_batch)
-            ]
-            own = torch.cat(parts) if parts else ones
-            everyone = gather(own.nan_to_num(nan=-math.inf).cpu())
-        log_weights = torch.cat(everyone)
-        stats = {"ess_share": float(effective_sample_size(log_weights)) / len(log_weights)}
-        if not settings.importance_weighting:
-            return ones, stats
-        weights = normalised_weights(log_weights).split([len(part) for part in everyone])
-        return weights[self.global_rank].to(ones.device), stats
+    def _importance(self, samples: Batch, fresh: bool) -> tuple[Tensor | None, dict[str, float]]:
+        """Weights of the pairs of the finite samples, None for equal ones, and what to log."""
+        finite = samples.tensors[FINITE]
+        everything = self.pairs_of(samples, torch.arange(len(finite), device=finite.device))
+        weights, stats = self.importance.of(everything, finite, fresh)
+        return None if weights is None else weights[finite].flatten().float(), stats
 
     def _zero_gradients(self) -> list[torch.nn.Parameter]:
         """Every rank holds every gradient, also one that has no finite sample in this step."""
@@ -218,12 +200,13 @@ class RewardFineTuning(LightningModule):
         Raises:
             RunError: the gradient is not finite.
         """
+        step = self.global_step  # Lightning counts on when the optimizer steps
         sum_gradients(parameters)
         limit = self.run.trainer.gradient_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm):
             raise RunError(
-                f"optimizer step {self.global_step}: the gradient is not finite although all "
+                f"optimizer step {step}: the gradient is not finite although all "
                 "losses are; lower trainer.lr, or use trainer.precision=32-true. The checkpoints "
                 "are intact"
             )
@@ -232,6 +215,8 @@ class RewardFineTuning(LightningModule):
         lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
+        if self.average is not None:
+            self.average.update(step, self.model.trainable_state())
         return {"grad_norm": norm, "lr": lr}
 
     def _summarise(
@@ -303,18 +288,34 @@ class RewardFineTuning(LightningModule):
 
     def on_fit_start(self) -> None:
         """Bring what is no module to the device of the model."""
-        self._move_scorers()
+        self._move_along()
 
     def on_validation_start(self) -> None:
-        """Bring what is no module to the device of the model."""
-        self._move_scorers()
+        """Bring what is no module to the model's device; measure the average of the weights."""
+        self._move_along()
+        self._exchange_average()
 
-    def _move_scorers(self) -> None:
-        for scorer in (self.problem.reward, *self.validator.scorers()):
-            scorer.to(self.device)
+    def _move_along(self) -> None:
+        for each in (self.problem.reward, *self.validator.scorers(), self.average):
+            if each is not None:
+                each.to(self.device)
+
+    def _exchange_average(self) -> None:
+        if self.average is not None:
+            self.average.exchange(self.model.trainable_state())
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """The weights that are validated, kept and exported: the average if there is one."""
+        return self.model.trainable_state() if self.average is None else self.average.weights
+
+    def finish(self) -> None:
+        """Leave the final weights in the model; it is not trained on."""
+        self.model.load_trainable_state(self.final_weights())
+        self.average = None
 
     def on_validation_epoch_end(self) -> None:
         """Combine the ranks' measurements, log them and draw the sample sheet."""
+        self._exchange_average()
         result = self.validator.finish()
         self.validator.results[self.global_step] = result.metrics()
         self.problem.clock.take()
@@ -327,8 +328,9 @@ class RewardFineTuning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Everything that a resumed run needs beside what Lightning saves."""
-        checkpoint["state_dict"] = self.model.trainable_state()
+        checkpoint["state_dict"] = self.final_weights()
         checkpoint["soc_ft"] = {
+            "trained": None if self.average is None else self.model.trainable_state(),
             "buffer": self.buffer.state_dict(gather),
             "method": self.method.state_dict(),
             "anchors": self.model.anchor_states(),
@@ -338,9 +340,12 @@ class RewardFineTuning(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on exactly where the checkpoint was written."""
-        self.model.load_trainable_state(checkpoint["state_dict"])
-        checkpoint["state_dict"] = {}
         state = checkpoint["soc_ft"]
+        final, trained = checkpoint.pop("state_dict"), state["trained"]
+        checkpoint["state_dict"] = {}
+        if self.average is not None:
+            self.average.weights = {name: final[name].clone() for name in self.average.weights}
+        self.model.load_trainable_state(trained or final)
         self.buffer.load_state_dict(state["buffer"])
         self.method.load_state_dict(state["method"])
         self.model.load_anchor_states(state["anchors"])

@@ -89,6 +89,7 @@ def train(
         try:
             _fit(trainer, module, resumed if resume else None, run.validation.at_end)
             checkpoints.save_last(trainer)
+            module.finish()
             _finish(module, run, folder, trainer)
             status = "success"
             return module

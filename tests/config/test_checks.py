@@ -41,7 +41,7 @@ def refused(*overrides: str) -> str:
         (["+method.temperature=3"], ["method.temperature", "unknown key"]),
         (["+finetune.rank=3"], ["finetune.rank"]),
         (["finetune=lora", "finetune.rank=0"], ["finetune.rank", "0"]),
-        (["buffer.importance_weighting=true"], ["buffer.importance_weighting", "buffer=replay"]),
+        (["buffer.importance=step"], ["buffer.importance=step", "buffer=replay"]),
         (["+reward.scal=3"], ["reward.scal", "did you mean scale"]),
         (["reward._target_=tests.scorers.Greenness"], ["Greenness", "cannot be imported"]),
         (["model.path=/nowhere"], ["model.path", "/nowhere", "experiment=quickstart"]),
@@ -101,6 +101,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
     OmegaConf.save(composed(*TINY), tmp_path / "config.yaml", resolve=True)
 
     check_resume(composed(*TINY, "trainer.steps=9", "trainer.devices=2"), tmp_path)
+    falling = ("trainer.schedule=linear", "trainer.steps=9")
+    with pytest.raises(ConfigError, match=r"trainer\.schedule .* trainer\.steps \(4 in the"):
+        check_resume(composed(*TINY, *falling), tmp_path)
     check_resume(composed(*TINY, "lambda=3", "resume=never"), tmp_path)
     with pytest.raises(ConfigError, match=r"lambda \(100\.?0? in the checkpoint, 3"):
         check_resume(composed(*TINY, "lambda=3"), tmp_path)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from soc_ft.core import adjoint_matching_loss, control, control_cost, log_weights
+from soc_ft.core import adjoint_matching_loss, control, control_cost, log_ratio
 
 
 def draws(*shape: int) -> torch.Tensor:
@@ -45,4 +45,4 @@ def test_control_cost_is_the_divergence_of_the_transition() -> None:
     new, base = draws(2, 5, 4)
     gain = draws(5).exp()
     u = control(new, base, gain)
-    torch.testing.assert_close(log_weights(new, base, u, gain), control_cost(u))
+    torch.testing.assert_close(log_ratio(new, base, u, gain), control_cost(u))

@@ -9,7 +9,7 @@ from soc_ft.core import (
     Process,
     control_cost,
     log_density,
-    log_weights,
+    log_ratio,
     normal,
     rollout,
     transition_noise,
@@ -81,12 +81,12 @@ def test_gradient_of_the_log_density(process: Process) -> None:
     torch.testing.assert_close(f.grad, expected, rtol=1e-11, atol=1e-13)
 
 
-def test_differences_of_log_densities_are_log_weights(process: Process) -> None:
+def test_differences_of_log_densities_are_log_ratio(process: Process) -> None:
     """Breaks if policy gradients and importance weights disagree on the ratio of two models."""
     k, x, x_next, old = transitions()
     new = old + 0.1 * addressed("change", STEPS, *LATENT)
     noise = transition_noise(process, k, x, x_next, old)
-    weights = log_weights(new, old, noise, process.control_gain[k])
+    weights = log_ratio(new, old, noise, process.control_gain[k])
     difference = log_density(process, k, x, x_next, new) - log_density(process, k, x, x_next, old)
     torch.testing.assert_close(DIMS * difference, weights, rtol=1e-9, atol=1e-10)
 

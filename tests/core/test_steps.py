@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from soc_ft.core import at_steps, draw_steps, inclusion_weights, kept_steps, normal, uniform
+from soc_ft.core import (
+    Strata,
+    at_steps,
+    draw_steps,
+    inclusion_weights,
+    kept_steps,
+    normal,
+    uniform,
+)
+
+REFERENCE = Strata()
 
 
 def keys(samples: int, num_steps: int) -> torch.Tensor:
@@ -12,7 +22,7 @@ def keys(samples: int, num_steps: int) -> torch.Tensor:
 
 def test_half_early_half_late_without_replacement() -> None:
     """Breaks if the reference recipe (2 of the first 60 %, 2 of the last 40 %) is not met."""
-    steps = draw_steps(keys(500, 50), 4)
+    steps = draw_steps(keys(500, 50), 4, REFERENCE)
     assert steps.shape == (500, 4)
     assert steps.dtype == torch.int64
     assert ((steps < 30).sum(dim=1) == 2).all()
@@ -24,22 +34,27 @@ def test_half_early_half_late_without_replacement() -> None:
 def test_steps_of_a_segment_are_kept_equally_often() -> None:
     """Breaks if the regression is weighted towards some steps: 4.5 standard errors."""
     samples = 20_000
-    kept = torch.bincount(draw_steps(keys(samples, 10), 5).flatten(), minlength=10) / samples
+    kept = (
+        torch.bincount(draw_steps(keys(samples, 10), 5, REFERENCE).flatten(), minlength=10)
+        / samples
+    )
     expected = torch.tensor([2 / 6] * 6 + [3 / 4] * 4)
     assert ((kept - expected).abs() < 4.5 * (expected * (1 - expected) / samples).sqrt()).all()
 
 
 def test_is_a_function_of_the_keys_of_each_sample() -> None:
     """Breaks if the batch, or hidden randomness, changes what is drawn."""
-    drawn = draw_steps(keys(30, 12), 5)
-    assert torch.equal(drawn, torch.cat([draw_steps(row[None], 5) for row in keys(30, 12)]))
-    assert torch.equal(drawn.view(5, 6, 5), draw_steps(keys(30, 12).view(5, 6, 12), 5))
+    drawn = draw_steps(keys(30, 12), 5, REFERENCE)
+    assert torch.equal(
+        drawn, torch.cat([draw_steps(row[None], 5, REFERENCE) for row in keys(30, 12)])
+    )
+    assert torch.equal(drawn.view(5, 6, 5), draw_steps(keys(30, 12).view(5, 6, 12), 5, REFERENCE))
 
 
 def test_smallest_keys_win() -> None:
     """Breaks if the rule changes: resumed runs would regress on other steps."""
     row = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.3, 0.4])
-    assert draw_steps(row, 3, early_fraction=0.5, early_share=0.5).tolist() == [1, 3, 4]
+    assert draw_steps(row, 3, Strata(0.5, 0.5)).tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +72,7 @@ def test_smallest_keys_win() -> None:
 def test_segments_that_are_too_small(count: int, fraction: float, share: float, early: int) -> None:
     """Breaks if fewer steps come back than asked for, or one twice."""
     boundary = round(10 * fraction)
-    steps = draw_steps(keys(50, 10), count, early_fraction=fraction, early_share=share)
+    steps = draw_steps(keys(50, 10), count, Strata(fraction, share))
     assert steps.shape == (50, count)
     assert (steps.diff(dim=1) > 0).all()
     assert ((steps < boundary).sum(dim=1) == early).all()
@@ -65,7 +80,7 @@ def test_segments_that_are_too_small(count: int, fraction: float, share: float, 
 
 def test_share_is_exact_in_decimals() -> None:
     """Breaks if 0.29 * 100 counts as 28 because of binary rounding."""
-    steps = draw_steps(keys(1, 200), 100, early_fraction=0.5, early_share=0.29)
+    steps = draw_steps(keys(1, 200), 100, Strata(0.5, 0.29))
     assert (steps < 100).sum() == 29
 
 
@@ -73,8 +88,8 @@ def test_share_is_exact_in_decimals() -> None:
 def test_inclusion_weights_make_sums_over_drawn_steps_unbiased(count: int, fraction: float) -> None:
     """Breaks if the weights are not the inverse of how often a step is drawn."""
     quantity = torch.arange(1.0, 11.0, dtype=torch.float64) ** 2
-    steps = draw_steps(keys(20_000, 10), count, early_fraction=fraction)
-    weights = inclusion_weights(10, count, early_fraction=fraction)
+    steps = draw_steps(keys(20_000, 10), count, Strata(fraction))
+    weights = inclusion_weights(10, count, Strata(fraction))
     estimates = (quantity * weights)[steps].sum(dim=1)
     standard_error = estimates.std() / len(estimates) ** 0.5
     assert abs(estimates.mean() - quantity.sum()) <= 4 * standard_error + 1e-9
@@ -82,7 +97,7 @@ def test_inclusion_weights_make_sums_over_drawn_steps_unbiased(count: int, fract
 
 def test_steps_that_are_never_drawn_have_infinite_weight() -> None:
     """Breaks if the sum over all steps seems to be estimated though a segment is never seen."""
-    weights = inclusion_weights(10, 1, early_fraction=0.6, early_share=0.5)
+    weights = inclusion_weights(10, 1, REFERENCE)
     assert weights[:6].isinf().all()
     assert weights[6:].tolist() == [4.0] * 4
 
@@ -115,7 +130,7 @@ def test_stored_steps_hold_all_drawn_ones(count: int, passes: int | None, num_st
     """Breaks if a drawn step is not stored, sought elsewhere, or more is stored than needed."""
     samples = [(i,) for i in range(6)]
     shape = (num_steps,) if passes is None else (passes, num_steps)
-    steps = draw_steps(uniform(shape, 0, "steps", samples), count)
+    steps = draw_steps(uniform(shape, 0, "steps", samples), count, REFERENCE)
     values = normal((num_steps, 2, 3), 0, "values", samples)
     kept, places = kept_steps(steps, num_steps)
     assert kept.shape == (6, min(count * (passes or 1), num_steps))
@@ -152,4 +167,4 @@ def test_all_steps_are_stored_once_when_draws_are_as_many() -> None:
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
     """Breaks if more steps than there are come back short."""
     with pytest.raises(ValueError, match=message):
-        draw_steps(keys(2, 10), **arguments)
+        draw_steps(keys(2, 10), arguments.pop("count"), Strata(**arguments))

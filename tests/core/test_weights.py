@@ -9,7 +9,7 @@ from soc_ft.core import (
     Condition,
     Trajectory,
     effective_sample_size,
-    log_weights,
+    log_ratio,
     normal,
     normalised_weights,
     rollout,
@@ -43,7 +43,7 @@ def stepwise(trajectory: Trajectory, noise: Tensor) -> Tensor:
         x = trajectory.states[:, k]
         prediction = new(x, process.times_of(k, x), no_condition(batch))
         columns.append(
-            log_weights(
+            log_ratio(
                 prediction, trajectory.predictions[:, k], noise[:, k + 1], process.control_gain[k]
             )
         )
@@ -78,7 +78,7 @@ def test_path_weights_average_to_one() -> None:
 def test_unchanged_model_has_full_effective_sample_size() -> None:
     """Breaks if both sides of the ratio are not the law that sampled."""
     trajectory, noise = sampled_from_old(12)
-    same = log_weights(
+    same = log_ratio(
         trajectory.predictions[:, 0], trajectory.predictions[:, 0], noise[:, 1], torch.tensor(7.0)
     )
     assert effective_sample_size(same) == 12
@@ -86,7 +86,7 @@ def test_unchanged_model_has_full_effective_sample_size() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e5, -1e5])
-def test_stable_for_huge_log_weights(shift: float) -> None:
+def test_stable_for_huge_log_ratio(shift: float) -> None:
     """Breaks if weights are exponentiated before they are normalised."""
     log_w = torch.tensor([0.0, 0.0, -1e4], dtype=torch.float64) + shift
     torch.testing.assert_close(effective_sample_size(log_w), torch.tensor(2.0, dtype=torch.float64))

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from soc_ft import core
+from soc_ft.config import check
+from soc_ft.errors import ConfigError
 from soc_ft.methods import Batch
 from soc_ft.training.module import RewardFineTuning
-from tests.methods.test_contract import REPLAY, collected, module_of
+from tests.methods.test_contract import REPLAY, collected, configured, module_of
 
 GUIDED_CONTROL = ("cfg_mode=full", "cfg_mode.guided=[trajectories,control]")
 MODES = {
@@ -81,7 +83,7 @@ def test_the_loss_is_its_formula(mode: str, adjoint_at: str, pass_index: int) ->
     terms = module.method.loss(module.problem, batch)
     process = module.problem.process
     dropped = batch.tensors["without_prompt"][:, pass_index]
-    assert dropped.any()
+    assert bool(dropped.any()) == (not module.problem.is_guided("control"))
     assert not dropped.all()
     for pair, (row, slot) in enumerate(zip(batch.rows.tolist(), batch.slots.tolist(), strict=True)):
         k = int(batch.tensors["steps"][row, pass_index, slot])
@@ -127,30 +129,73 @@ def test_prompt_dropout_is_a_share(share: float, dropped: bool) -> None:
     assert (collected(module).tensors["without_prompt"] == dropped).all()
 
 
+@pytest.mark.parametrize(
+    ("mode", "scale", "dropped"), [("full", 3, False), ("full", 1, True), ("trajectories", 3, True)]
+)
+def test_no_prompt_is_dropped_where_the_control_is_guided(
+    mode: str, scale: float, dropped: bool
+) -> None:
+    """Breaks when a guided control is regressed with two empty prompts, or a scale of one counts
+    as guidance."""
+    module = adjoint_matching(
+        "method.prompt_dropout=1", *MODES[mode], f"cfg_mode.guidance_scale={scale}"
+    )
+    assert (collected(module).tensors["without_prompt"] == dropped).all()
+
+
+def test_the_loss_can_stand_for_all_steps() -> None:
+    """Breaks when the inverse probabilities are not those of the draws, or change the scale.
+
+    Of six steps one of the first four and two of the last two are drawn: each pair stands for 4 or
+    1 of 6 steps, in a mean over 3 pairs.
+    """
+    module = adjoint_matching("method.step_weighting=unbiased")
+    batch = collected(module)
+    k = batch.slot("steps")
+    weight = module.method.loss(module.problem, batch).weight
+    assert weight is not None
+    assert weight.tolist() == [pytest.approx((4 if step < 4 else 1) * 3 / 6) for step in k.tolist()]
+    plain = adjoint_matching().method.loss(module.problem, batch).weight
+    assert plain is not None
+    assert (plain == 1).all()
+
+
+def test_steps_that_are_never_drawn_cannot_be_stood_for() -> None:
+    """Breaks when half of one draw, rounded down, leaves the early steps with infinite weights."""
+    with pytest.raises(ConfigError, match=r"step_weighting=unbiased: some steps are never drawn"):
+        check(configured("adjoint_matching", *REGRESS_ONE, "method.step_weighting=unbiased"))
+    check(configured("adjoint_matching", *REGRESS_ONE))
+
+
+REGRESS_ONE = ("method.regression_steps=1",)
+
+
 def test_pairs_beyond_the_threshold_are_not_kept() -> None:
     """Breaks when the mask is made and not applied, or applied the other way round."""
     module = adjoint_matching()
     batch = collected(module)
     free = module.method.loss(module.problem, batch)
-    assert free.kept is not None
-    assert free.kept.all(), "there is no threshold before the first update"
+    assert free.weight is not None
+    assert (free.weight == 1).all(), "there is no threshold before the first update"
     limit = float(free.loss.detach().sqrt().median())
     module.method.load_state_dict({"mask": {"average": 0.1 * limit, "updates": 1}})
     masked = module.method.loss(module.problem, batch)
-    assert torch.equal(masked.kept, free.loss.detach().sqrt() <= limit)
-    assert 0 < int(masked.kept.sum()) < len(batch)
+    assert torch.equal(masked.weight == 1, free.loss.detach().sqrt() <= limit)
+    assert 0 < int(masked.weight.sum()) < len(batch)
     stats = module.method.finish_step(free.loss.detach())
-    assert stats["masked_share"] == pytest.approx(float((~masked.kept).float().mean()))
+    assert stats["masked_share"] == pytest.approx(float((masked.weight == 0).float().mean()))
 
 
-def test_ratios_are_those_of_the_transition_densities() -> None:
+@pytest.mark.parametrize("importance", ["step", "path"])
+def test_ratios_are_those_of_the_transition_densities(importance: str) -> None:
     """Breaks when the ratio is of another step, of unguided predictions, or of the wrong sign."""
-    module = adjoint_matching("cfg_mode=trajectories", "buffer.log_ess=true", *REPLAY[:3])
+    module = adjoint_matching("cfg_mode=trajectories", *REPLAY, f"buffer.importance={importance}")
     batch = collected(module)
     states = Paths(module, batch).trajectory.states
     process = module.problem.process
     old = module.problem.trained
-    k = batch.slot("steps")
+    own = batch.slot("steps")
+    k = own if importance == "step" else (own + 1) % process.num_steps
     x, x_next = states[batch.rows, k], states[batch.rows, k + 1]
     t = process.times_of(k, x)
     with torch.no_grad():
@@ -159,7 +204,8 @@ def test_ratios_are_those_of_the_transition_densities() -> None:
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator())
         after = core.log_density(process, k, x, x_next, old(x, t, batch.condition))
     expected = (after - before) * x[0].numel()
-    ratios = module.method.log_weights(module.problem, batch)
+    asked = None if importance == "step" else k
+    ratios = module.method.log_ratio(module.problem, batch, asked)
     assert expected.abs().max() > 0.05
     torch.testing.assert_close(ratios, expected, rtol=0.02, atol=2e-2)
 

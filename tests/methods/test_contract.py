@@ -41,6 +41,13 @@ def configured(name: str, *overrides: str) -> DictConfig:
     return composed(*SHARED, *METHODS[name], "finetune=lora", *overrides)
 
 
+def replayed(name: str) -> tuple[str, ...]:
+    """Settings under which samples are used twice, weighted by what they are worth if possible."""
+    if method_of(name).needs.importance:
+        return (*REPLAY, "buffer.importance=future")
+    return REPLAY
+
+
 def trained(name: str, folder: Path, *overrides: str) -> RewardFineTuning:
     config = configured(name, *overrides)
     return train(config, check(config), folder)
@@ -81,7 +88,7 @@ def test_batch_sizes_change_nothing(name: str, tmp_path: Path) -> None:
     for size in (1, 4):
         sizes = [f"trainer.{key}={size}" for key in ("rollout_batch", "reward_batch")]
         sizes += [f"trainer.micro_batch={3 * size}", *(f"method.{key}={size}" for key in free)]
-        trained(name, tmp_path / str(size), *REPLAY, *sizes, "trainer.steps=3")
+        trained(name, tmp_path / str(size), *replayed(name), *sizes, "trainer.steps=3")
         splits.append(tmp_path / str(size))
     assert largest_difference(*map(weights, splits)) < 1e-4
     for (_, one), (_, four) in zip(*map(curve, splits), strict=True):
@@ -99,7 +106,7 @@ def test_a_crashed_run_resumes_bit_by_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when anything of a method, its anchors or its buffer is missing in a checkpoint."""
-    steps = (*REPLAY, "trainer.steps=6")
+    steps = (*replayed(name), "trainer.steps=6")
     trained(name, tmp_path / "undisturbed", *steps)
     with monkeypatch.context() as patch:
         crash_at(3, patch)  # in the second pass of the first round
@@ -143,11 +150,11 @@ def test_a_loss_can_be_asked_for_twice(name: str) -> None:
 def test_the_ratio_of_the_policy_that_sampled_is_one(name: str) -> None:
     """Breaks when the two sides of an importance ratio are different laws."""
     for mode in ("trajectories", "full"):
-        module = module_of(name, f"cfg_mode={mode}", "buffer.log_ess=true")
+        module = module_of(name, f"cfg_mode={mode}", *REPLAY, "buffer.log_ess=true")
         if not module.method.needs.importance:
             pytest.skip("the method gives no ratio")
         batch = collected(module)
-        assert module.method.log_weights(module.problem, batch).abs().max() < 1e-3
+        assert module.method.log_ratio(module.problem, batch).abs().max() < 1e-3
 
 
 @every_method
@@ -202,7 +209,7 @@ def test_what_it_needs_is_asked_for(name: str) -> None:
 
 
 NO_GRADIENT = "reward._target_=soc_ft.rewards.jpeg.JPEGCompressibility"
-WEIGHTED = "buffer.importance_weighting=true"
+WEIGHTED = "buffer.importance=step"
 
 
 @every_method
@@ -256,7 +263,7 @@ def test_two_processes_train_every_method_as_one_does(
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
     for name in METHODS:
         alone = tmp_path_factory.mktemp(name)
-        trained(name, alone, *REPLAY, "trainer.steps=3")
+        trained(name, alone, *replayed(name), "trainer.steps=3")
         both = tmp_path / name
         uncounted = {"train/evaluations_forward", "train/evaluations_backward"}
         for (_, one), (_, two) in zip(curve(alone), curve(both), strict=True):

@@ -69,12 +69,12 @@ def by_hand(module: RewardFineTuning, samples: Batch, fresh: bool) -> dict[str, 
             pairs = module.pairs_of(samples, torch.tensor([row]))
             terms = module.method.loss(module.problem, pairs)
             ratio = torch.zeros(len(pairs))
-            if module.run.buffer.importance_weighting and not fresh:
-                ratio = module.method.log_weights(module.problem, pairs)
+            if module.run.buffer.importance == "step" and not fresh:
+                ratio = module.method.log_ratio(module.problem, pairs)
             parts.append((terms, ratio))
     log_ratio = torch.cat([ratio for _, ratio in parts])
     weight = log_ratio.exp() / log_ratio.exp().mean()
-    kept = torch.cat([terms.kept for terms, _ in parts])
+    kept = torch.cat([terms.weight for terms, _ in parts])
     losses = torch.cat([terms.loss for terms, _ in parts])
     slots = module.method.pairs_per_sample(module.problem.process.num_steps)
     total = (weight * losses * kept).sum() / (len(finite) * slots)
@@ -109,7 +109,7 @@ def test_importance_weights_belong_to_their_pairs(
     tiny_run: TinyRun, watched: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when weights are replaced by ones, or slip by a pair where one is not finite."""
-    monkeypatch.setattr(AdjointMatching, "log_weights", _known_weights)
+    monkeypatch.setattr(AdjointMatching, "log_ratio", _known_weights)
     folder = tiny_run(
         "reward._target_=tests.scorers.BrokenFor",
         "trainer.max_dropped=0.5",
@@ -117,7 +117,7 @@ def test_importance_weights_belong_to_their_pairs(
         "buffer=replay",
         "buffer.batches=1",
         "buffer.passes=3",
-        "buffer.importance_weighting=true",
+        "buffer.importance=step",
         "trainer.steps=3",
     )
     broken = [m["train/dropped_share"] for _, m in curve(folder) if "train/dropped_share" in m]
@@ -130,7 +130,9 @@ def test_importance_weights_belong_to_their_pairs(
     assert shares == pytest.approx([1, expected, expected])
 
 
-def _known_weights(method: Method | None, problem: object, batch: Batch) -> Tensor:
+def _known_weights(
+    method: Method | None, problem: object, batch: Batch, steps: Tensor | None = None
+) -> Tensor:
     """Of sample and slot, so that a weight in the wrong place shows."""
     return 0.3 * batch.rows.float() - 0.2 * batch.slots.float()
 
@@ -150,7 +152,7 @@ def test_pairs_whose_loss_is_not_finite_are_left_out(
     def broken(self: AdjointMatching, problem: object, batch: Batch) -> Terms:
         terms = exact(self, problem, batch)  # type: ignore[arg-type]
         bad = (batch.rows == 1) & (batch.slots == 2)
-        return Terms(torch.where(bad, math.inf, terms.loss), terms.stats, terms.kept)
+        return Terms(torch.where(bad, math.inf, terms.loss), terms.stats, terms.weight)
 
     undisturbed = tiny_run("trainer.steps=1", folder="undisturbed")
     monkeypatch.setattr(AdjointMatching, "loss", broken)

@@ -190,14 +190,14 @@ def test_network_evaluations_are_those_of_the_design(
     Per sample: K forward for sampling; K - k_min forward and backward for the adjoint; S forward
     and backward for the regression; each twice where it is guided.
     """
-    from soc_ft.core import draw_steps, uniform
+    from soc_ft.core import Strata, draw_steps, uniform
 
     folder = tiny_run(
         *overrides, "method.prompt_dropout=0", "trainer.steps=1", "validation.every=1"
     )
     samples, steps, regressed = 4, 6, 3
     addresses = [(0, i) for i in range(samples)]
-    first = draw_steps(uniform((1, steps), 0, "steps", addresses), regressed)[..., 0]
+    first = draw_steps(uniform((1, steps), 0, "steps", addresses), regressed, Strata())[..., 0]
     solved = int((steps - first).sum())
     assert evaluations(folder) == (
         sampling * samples * steps + adjoint * solved + control * samples * regressed,
@@ -234,7 +234,7 @@ def test_the_effective_sample_size_is_full_while_the_model_stands_still(tiny_run
 def test_the_effective_sample_size_falls_as_the_model_moves(tiny_run: TinyRun) -> None:
     """Breaks when the current model is not what the ratio compares with."""
     folder = tiny_run(
-        "buffer=replay", "buffer.batches=1", "buffer.passes=4", "buffer.importance_weighting=true"
+        "buffer=replay", "buffer.batches=1", "buffer.passes=4", "buffer.importance=step"
     )
     shares = [m["train/ess_share"] for _, m in curve(folder) if "train/ess_share" in m]
     assert shares[0] == 1
