@@ -9,8 +9,11 @@ from torch import Tensor
 
 from soc_ft.core.strata import Strata
 
+REFERENCE = Strata()
+"""Half of the draws in the first 60 % of the steps, as the reference of Adjoint Matching has it."""
 
-def draw_steps(keys: Tensor, count: int, strata: Strata) -> Tensor:
+
+def draw_steps(keys: Tensor, count: int, strata: Strata = REFERENCE) -> Tensor:
     """Choose steps without replacement, stratified into an early and a late segment.
 
     Within a segment the smallest keys win, so that uniform keys keep each of its steps equally
@@ -57,7 +60,7 @@ def at_steps(values: Tensor, steps: Tensor) -> Tensor:
     return values[rows, steps]
 
 
-def inclusion_weights(num_steps: int, count: int, strata: Strata) -> Tensor:
+def inclusion_weights(num_steps: int, count: int, strata: Strata = REFERENCE) -> Tensor:
     """Inverse probability (K,) that :func:`draw_steps` draws each step.
 
     The sum over drawn steps of a quantity times these weights estimates its sum over all K steps

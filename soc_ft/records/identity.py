@@ -83,7 +83,7 @@ def check_resume(config: DictConfig, folder: Path) -> None:
     before = leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=True))
     now = leaves(OmegaConf.to_container(config, resolve=True))
     free = FREE_TO_CHANGE
-    if config.trainer.schedule != "constant":  # a longer run has other learning rates from the start
+    if config.trainer.schedule != "constant":  # the rates of a longer run are others
         free = WITHOUT_EFFECT
     differing = [
         f"{key} ({before.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now)"
