@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Quantile = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Quantile = Annotated[float, Field(gt=0, le=1, strict=True)]
+Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
+"""What a moving average keeps of itself."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 BatchSize = Annotated[int, Field(ge=1, strict=True, json_schema_extra={"changes_result": False})]
 """How much is computed together: it changes memory and speed, never a result."""
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+Steps = Annotated[int, Field(ge=2, le=1000, strict=True)]
+"""Of a sampler: no more than the timesteps that every Stable Diffusion was trained with."""
+Precision = Literal["float32", "bfloat16"]
+"""Of weights that are not trained."""
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", value):
+        raise ValueError("choose cpu, cuda, cuda:<number> or mps")
+    return value
+
+
+Device = Annotated[str, AfterValidator(_device)]
+"""Where tensors are, by PyTorch's names."""
+
+Built = TypeVar("Built", bound=Callable[..., object])
+_MARK = "builds"
+
+
+def builds(kind: str) -> Callable[[Built], Built]:
+    """Mark a function as one that a ``_target_`` may name for what it builds, such as a model."""
+
+    def mark(function: Built) -> Built:
+        setattr(function, _MARK, kind)
+        return function
+
+    return mark
+
+
+def built_by(function: object) -> str | None:
+    """What a function that is marked with :func:`builds` builds."""
+    return getattr(function, _MARK, None)
 
 
 class Section(BaseModel):
@@ -22,11 +58,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+def _dotted(value: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value):
+        raise ValueError("must be the dotted name of a class, such as module.Class")
+    return value
+
+
 class Component(BaseModel):
     """A section that is built by calling its ``_target_`` with its other keys."""
 
     model_config = ConfigDict(extra="allow")
-    target: str = Field(alias="_target_", pattern=r"^\w+(\.\w+)+$")
+    target: Annotated[str, AfterValidator(_dotted)] = Field(alias="_target_")
 
     @property
     def arguments(self) -> dict[str, object]:

@@ -14,6 +14,7 @@ PACKAGE = Path(soc_ft.__file__).parent
 
 FLOORS = (
     {"errors", "files", "hub", "options"},
+    {"checking"},
     {"core"},
     {"distributed", "profiling"},
     {"data", "world"},

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soc_ft.api.composing import composed, plain
-from soc_ft.config.components import component_class, validated
+from soc_ft.checking import validated
+from soc_ft.config.components import component_class
 from soc_ft.config.groups import options, unknown_option
+from soc_ft.config.kinds import FINETUNE, MODEL
 from soc_ft.config.schema import Model, Scheduler
 from soc_ft.errors import ConfigError
 from soc_ft.models.availability import SINGLE_FILE_SUFFIXES, check_available
@@ -77,11 +79,11 @@ def load_model(
         group: plain(config[group]) | changes for group, (_, changes) in groups.items()
     }
     model = validated(Model, sections["model"], ("model",))
-    component_class(model, "model")
+    component_class(model, "model", MODEL)
     levels = validated(Scheduler, sections["scheduler"], ("scheduler",)).noise_levels()
     if finetune is not None:
         mode = validated(Component, sections["finetune"], ("finetune",))
-        component_class(mode, "finetune")(**mode.arguments)
+        component_class(mode, "finetune", FINETUNE)
     given = sections["model"]
     check_available(given.get("path"), given.get("revision"), given.get("variant"))
 

@@ -13,7 +13,7 @@ from soc_ft.api.composing import own_hydra
 from soc_ft.api.loading import is_trained, loaded_with
 from soc_ft.api.prompts import prompt_list
 from soc_ft.api.sampling import SamplingSettings, sampled
-from soc_ft.config.components import validated
+from soc_ft.checking import validated
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.checks import (
     check_sizes,
@@ -24,6 +24,7 @@ from soc_ft.evaluation.checks import (
 )
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
 from soc_ft.evaluation.tables import markdown_table, terminal_table
+from soc_ft.models.availability import picture_size
 from soc_ft.rewards.function import FunctionReward, name_of
 
 if TYPE_CHECKING:
@@ -103,8 +104,11 @@ def evaluate(
         measures = _metrics(metrics, samples_per_prompt)
         schedule = schedule_option(loaded.sections.get("scheduler", {}))
 
-    from soc_ft.evaluation.measuring import compared
+    from soc_ft.evaluation.measuring import compared, try_measure
 
+    size = picture_size(loaded.sections.get("model", {}).get("path", ""))
+    for label, metric in measures.items():
+        try_measure(metric.build(), f"metrics.{label}", model.device, size)
     models = [BASE, FINE_TUNED] if is_trained(model) else [BASE]
     pictures = {of: sampled(model, texts, settings, base=of == BASE) for of in models}
     values: dict[str, dict[str, Any]] = {of: {} for of in models}
@@ -166,8 +170,7 @@ def _measured(
     from soc_ft.methods.problem import chunks
 
     built = metric.build()
-    if hasattr(built, "to"):
-        built.to(device)
+    built.to(device)
     found = []
     with torch.no_grad():
         for pictures in sets:

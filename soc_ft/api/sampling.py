@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from soc_ft.api.loading import loaded_with
 from soc_ft.api.prompts import prompt_list
-from soc_ft.config.components import validated
-from soc_ft.options import Count, CountOrZero, NonNegative, Section
+from soc_ft.checking import validated
+from soc_ft.options import Count, CountOrZero, NonNegative, Section, Steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +20,7 @@ class SamplingSettings(Section):
     """How pictures are made."""
 
     samples_per_prompt: Count
-    num_steps: Annotated[int, Field(ge=2, strict=True)]
+    num_steps: Steps
     eta: NonNegative
     guidance_scale: NonNegative | None
     seed: CountOrZero

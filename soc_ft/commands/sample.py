@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from soc_ft.checking import validated
 from soc_ft.commands.entry import run_command
 from soc_ft.config.checks import resolved
-from soc_ft.config.components import validated
 from soc_ft.config.schema import Scheduler
 from soc_ft.data.prompts import given_prompts
 from soc_ft.records.runs import find_weights, open_run

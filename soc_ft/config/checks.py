@@ -7,13 +7,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from soc_ft.checking import validated
 from soc_ft.config.components import (
     build_method,
-    check_arguments,
+    check_components,
     component_class,
     components_in,
-    validated,
 )
+from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError
@@ -34,7 +35,6 @@ def check(config: DictConfig) -> RunConfig:
     run, method = parse(config)
     _check_sizes(run, method)
     _check_needs(run, method)
-    component_class(run.finetune, "finetune")(**run.finetune.arguments)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
     _check_weights(run)
@@ -48,7 +48,12 @@ def parse(config: DictConfig) -> tuple[RunConfig, Method]:
         ConfigError: names the first offending key.
     """
     run = validated(RunConfig, resolved(config))
-    return run, build_method(run.method)
+    method = build_method(run.method)
+    component_class(run.model, "model", MODEL)
+    component_class(run.finetune, "finetune", FINETUNE)
+    if run.tracking is not None:
+        component_class(run.tracking, "tracking", TRACKER)
+    return run, method
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def _check_needs(run: RunConfig, method: Method) -> None:
             f"buffer.importance={importance}: method {name} gives no importance ratio; use none"
         )
     for key, component in components_in(run.reward.model_dump(by_alias=True), "reward"):
-        reward = component_class(component, key)
+        reward = component_class(component, key, REWARD)
         if needs.reward_gradient and not getattr(reward, "differentiable", True):
             raise ConfigError(
                 f"{key}={reward.name}: has no gradient, which method {name} needs; choose a reward "
@@ -115,8 +120,9 @@ def _name(run: RunConfig) -> str:
 
 def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
-    scorers = run.model_dump(by_alias=True, include={"reward": True, "validation": {"metrics"}})
-    check_arguments(scorers["reward"], "reward")
-    check_arguments(scorers["validation"], "validation")
+    plain = run.model_dump(by_alias=True, include={"reward": True, "validation": True})
+    check_components(plain["reward"], "reward", REWARD)
+    check_components(plain["validation"]["metrics"], "validation.metrics", METRIC)
+    check_components(plain["validation"]["embedding"], "validation.embedding", EMBEDDING)
     given = run.model.model_extra or {}
     check_available(given.get("path"), given.get("revision"), given.get("variant"))

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from soc_ft.checking import check_call, validated
+from soc_ft.config.kinds import METHOD, Kind
 from soc_ft.errors import ConfigError, did_you_mean
 from soc_ft.methods import Method
 from soc_ft.options import Component
-from soc_ft.rewards.base import ChecksArguments
-
-Checked = TypeVar("Checked", bound=BaseModel)
-
-
-def validated(
-    model: type[Checked], plain: Mapping[str, Any], prefix: tuple[str, ...] = ()
-) -> Checked:
-    """``plain`` as a ``model``; ``prefix`` stands before its keys in messages.
-
-    Raises:
-        ConfigError: names the first offending key.
-    """
-    try:
-        return model.model_validate(plain)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, prefix, model)) from None
+from soc_ft.rewards.base import ChecksArguments, ImportsNames
 
 
 def components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
@@ -48,32 +32,35 @@ def components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
         yield from components_in(child, f"{key}.{name}")
 
 
-def component_class(component: Component, key: str) -> Any:
-    """Import the class of a component whose module is light, and check its arguments' names.
+def component_class(component: Component, key: str, kind: Kind) -> Any:
+    """Import what a component is built from, and check its arguments; nothing is built.
+
+    Args:
+        component: whose module is light.
+        key: of the component in the configuration.
+        kind: of component that the key asks for.
 
     Raises:
-        ConfigError: the class does not exist, or it does not take one of the keys.
+        ConfigError: there is no such class, it is of another kind, or an argument is unknown,
+            missing, or of a wrong type or range.
     """
-    found = _imported(component, key)
-    accepted = set(inspect.signature(found).parameters)
-    for given in component.arguments:
-        if given not in accepted:
-            hint = did_you_mean(given, accepted)
-            raise ConfigError(
-                f"{key}.{given}: {component.target} has no such argument{hint} "
-                f"(it takes: {', '.join(sorted(accepted)) or 'none'})"
-            )
+    found = _of_kind(component, key, kind)
+    if inspect.isclass(found) and issubclass(found, Method):
+        validated(found.Config, component.arguments, (key,))
+    else:
+        check_call(found, component.arguments, key, kind.supplied)
     return found
 
 
-def check_arguments(value: Any, key: str) -> None:
-    """Check the arguments of the components in a part of the configuration, at any depth.
+def check_components(value: Any, key: str, kind: Kind) -> None:
+    """Check the components in a part of the configuration, at any depth.
 
     Raises:
-        ConfigError: one is wrong, or names weights that cannot be had.
+        ConfigError: one is not of the kind, or an argument is wrong, or names weights that cannot
+            be had.
     """
     for place, component in components_in(value, key):
-        found = component_class(component, place)
+        found = component_class(component, place, kind)
         if isinstance(found, ChecksArguments):
             found.check_arguments(component.arguments, place)
 
@@ -85,41 +72,64 @@ def build_method(component: Component, key: str = "method") -> Method:
         ConfigError: the class does not exist or is no method, or an option is unknown, or out of
             its range.
     """
-    found = _imported(component, key)
-    if not (inspect.isclass(found) and issubclass(found, Method)):
-        raise ConfigError(
-            f"{key}._target_={component.target}: is no method; derive it from soc_ft.methods.Method"
-        )
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise ConfigError(f"{key}._target_={component.target}: lacks {missing}")
-    validated(found.Config, component.arguments, (key,))
-    method: Method = found(**component.arguments)
+    method: Method = component_class(component, key, METHOD)(**component.arguments)
     return method
+
+
+def check_trusted(config: Mapping[str, Any], sections: Collection[str], trusted: list[str]) -> None:
+    """Check that a configuration from a run folder names no code but soc_ft's own.
+
+    Such a folder may be somebody else's, and what its configuration names would be imported and
+    called.
+
+    Args:
+        config: of the run.
+        sections: that will be built, dotted.
+        trusted: further classes and functions, by their dotted names; ``module.*`` are all of one.
+
+    Raises:
+        ConfigError: names the first class that is neither.
+    """
+    for section in sections:
+        value: Any = config
+        for part in section.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        for key, component in components_in(value, section):
+            names = {"_target_": component.target}
+            if component.target.partition(".")[0] == __name__.partition(".")[0]:
+                found = _imported(component, key)
+                imports = found.imported_names if isinstance(found, ImportsNames) else ()
+                names = {name: str(component.arguments.get(name)) for name in imports}
+            for name, named in names.items():
+                if named not in trusted and f"{named.rpartition('.')[0]}.*" not in trusted:
+                    raise ConfigError(
+                        f"{key}.{name}={named}: the run's config.yaml names code that is not "
+                        f"soc_ft's own, which would be run; if you trust it, add trust=[{named}]"
+                    )
+
+
+def _of_kind(component: Component, key: str, kind: Kind) -> Any:
+    found = _imported(component, key)
+    objection = kind.objection(found)
+    if objection is not None:
+        raise ConfigError(f"{key}._target_={component.target}: {objection}")
+    for name in component.arguments:
+        if name.startswith("_"):  # what Hydra would heed, such as _partial_
+            raise ConfigError(f"{key}.{name}: unknown key")
+    return found
 
 
 def _imported(component: Component, key: str) -> Any:
     module, _, name = component.target.rpartition(".")
+    place = f"{key}._target_={component.target}: cannot be imported"
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{key}._target_={component.target}: cannot be imported ({error})"
-        ) from None
-
-
-def _one_line(error: ValidationError, prefix: tuple[str, ...], model: type[BaseModel]) -> str:
-    """Say the first problem of a pydantic error, and how many more there are."""
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in (*prefix, *first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = model.model_fields if len(first["loc"]) == 1 else ()
-        text = f"{key}: unknown key{did_you_mean(str(first['loc'][-1]), known)}"
-    elif first["type"] == "missing":
-        text = f"{key}: this key is missing"
-    else:
-        text = f"{key}={first['input']!r}: {said[0].lower()}{said[1:]}"
-    more = len(problems) - 1
-    return text + (f" (and {more} more problems)" if more else "")
+        imported = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{place} ({error})") from None
+    except Exception as error:  # whatever a person's own module raises
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{place} ({type(error).__name__}: {said})") from None
+    if not hasattr(imported, name):
+        own = [each for each, value in vars(imported).items() if inspect.isclass(value)]
+        raise ConfigError(f"{place} ({module} has no {name}{did_you_mean(name, own)})")
+    return getattr(imported, name)

@@ -9,7 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from soc_ft.options import Component, Count, CountOrZero, NonNegative, Positive, Section, Share
+from soc_ft.options import (
+    Component,
+    Count,
+    CountOrZero,
+    Decay,
+    Device,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    Steps,
+)
 
 GuidedPlace = Literal["trajectories", "adjoint", "control"]
 """Where guidance may enter; a method says which places it distinguishes."""
@@ -29,7 +40,7 @@ class Buffer(Section):
     passes: Count
     importance: Literal["none", "step", "future", "path"]
     log_ess: bool
-    device: str | None
+    device: Device | None
 
 
 class Scheduler(Section):
@@ -39,7 +50,7 @@ class Scheduler(Section):
     beta_end: Positive | None
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] | None
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None
-    num_steps: Annotated[int, Field(ge=2, strict=True)]
+    num_steps: Steps
     eta: NonNegative
 
     def noise_levels(self) -> dict[str, Any]:
@@ -71,7 +82,7 @@ class Trainer(Section):
     reward_batch: Count
     micro_batch: Count
     lr: Positive
-    betas: tuple[Share, Share]
+    betas: tuple[Decay, Decay]
     eps: Positive
     weight_decay: NonNegative
     warmup_steps: CountOrZero
@@ -81,10 +92,10 @@ class Trainer(Section):
     max_dropped: Share
     checkpoint_every: Count
     keep_every: Count | None
-    accelerator: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: Count
     num_nodes: Count
-    strategy: str
+    strategy: Literal["auto", "ddp"]
     precision: Literal["32-true", "bf16-mixed"]
     threads: Count | None
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from soc_ft.checking import validated
 from soc_ft.config.checks import resolved
-from soc_ft.config.components import check_arguments, component_class, validated
+from soc_ft.config.components import check_components, check_trusted, component_class
 from soc_ft.config.groups import chosen, options, unknown_option
-from soc_ft.config.schema import Prompts, Scheduler
+from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
+from soc_ft.config.schema import Model, Prompts, Scheduler
 from soc_ft.data.prompts import given_prompts, load_prompts
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import read_folder
@@ -37,14 +39,17 @@ def check_evaluation(config: DictConfig) -> Plan:
     settings = validated(Settings, resolved(config))
     _check_source(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
+    component_class(validated(Component, tracking, ("tracking",)), "tracking", TRACKER)
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))
         check_sizes(_embedding(measures), min(len(group) for each in sets for group in each.paths))
         return Plan(settings, None, [], [], sets, measures, tracking)
     run_dir, run_config = _run(settings, tracking)
-    if run_config is not None and settings.tracking is None:
-        tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
+    if run_config is not None:
+        _check_run(run_config, settings)
+        if settings.tracking is None:
+            tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
     measures = _measures(settings, run_config)
     check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
@@ -86,6 +91,21 @@ def _run(
     return folder, resolved(config)
 
 
+def _check_run(run_config: Mapping[str, Any], settings: Settings) -> None:
+    """Check what a run's configuration says of what will be built, which may be a stranger's."""
+    measures = ["reward", "validation.metrics", "validation.embedding"]
+    sections = ["model", "finetune", *([] if settings.metrics else measures)]
+    sections += [] if settings.tracking else ["tracking"]
+    check_trusted(run_config, sections, settings.trust)
+    component_class(_typed(run_config, "finetune"), "finetune", FINETUNE)
+    if "tracking" in sections and run_config.get("tracking") is not None:
+        component_class(_typed(run_config, "tracking"), "tracking", TRACKER)
+
+
+def _typed(run_config: Mapping[str, Any], section: str) -> Component:
+    return validated(Component, run_config.get(section) or {}, (section,))
+
+
 def _source(
     settings: Settings, run_dir: Path | None, run_config: Mapping[str, Any] | None
 ) -> ModelSource:
@@ -99,7 +119,7 @@ def _source(
         model = chosen("model", "model", settings.model or "")
     if settings.model_path is not None:
         model["path"] = settings.model_path
-    component_class(Component.model_validate(model), "model")
+    component_class(validated(Model, model, ("model",)), "model", MODEL)
     check_available(model.get("path"), model.get("revision"), model.get("variant"))
     scale = settings.guidance_scale
     return ModelSource(
@@ -194,15 +214,16 @@ def checked_measure(label: str, component: dict[str, Any]) -> Measure:
     Raises:
         ConfigError: there is no such class, or an argument is wrong.
     """
-    typed = validated(Component, component, ("metrics", label))
-    found = component_class(typed, f"metrics.{label}")
-    check_arguments(component, f"metrics.{label}")
-    return Measure(component, getattr(found, "embeds", False))
+    key = f"metrics.{label}"
+    found = component_class(validated(Component, component, (key,)), key, METRIC)
+    embeds = bool(getattr(found, "embeds", False))
+    check_components(component, key, EMBEDDING if embeds else METRIC)
+    return Measure(component, embeds)
 
 
 def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     validation = run_config["validation"]
-    reward = component_class(Component.model_validate(run_config["reward"]), "reward")
+    reward = component_class(_typed(run_config, "reward"), "reward", REWARD)
     components = {reward.name: run_config["reward"]} | validation["metrics"]
     if validation["embedding"] is not None:
         components["diversity"] = validation["embedding"]

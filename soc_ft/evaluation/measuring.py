@@ -6,15 +6,40 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
+from soc_ft.rewards.trial import try_embedding, try_reward
 
 Metric = Callable[[Tensor, Sequence[str]], Tensor]
 """(images (B, 3, H, W) in [0, 1], prompts) -> (B,)."""
 Embedding = Callable[[Tensor], Tensor]
 """images (B, 3, H, W) in [0, 1] -> (B, D), of unit norm."""
+
+
+def build_measure(label: str, measure: Measure, device: torch.device, size: int) -> Any:
+    """Build what a column of the table is measured by, and try it on pictures of a size.
+
+    Raises:
+        ConfigError: its weights are missing, or it does not measure as it should.
+    """
+    metric = instantiate(measure.component)
+    try_measure(metric, f"metrics.{label}", device, size)
+    return metric
+
+
+def try_measure(metric: Any, key: str, device: torch.device, size: int) -> None:
+    """Move a metric to a device and try it there on pictures of a size; ``key`` names it.
+
+    Raises:
+        ConfigError: it does not measure as it should.
+    """
+    tried = try_embedding if getattr(metric, "embeds", False) else try_reward
+    tried(metric, key, device, size)
 
 
 def measured(metric: Any, images: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -14,11 +14,12 @@ import torch
 from tqdm import tqdm
 
 from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.measuring import build_measure
 from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
 from soc_ft.evaluation.sampling import sample_places
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
-from soc_ft.models.availability import Source, locate
+from soc_ft.models.availability import Source, locate, picture_size
 from soc_ft.models.loading import build_model, load_pipeline
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.scheduler import adapt_scheduler
@@ -31,7 +32,7 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     """Pictures of the base and the fine-tuned model in every block, made unless they are there.
 
     Raises:
-        ConfigError: weights are missing or unfit.
+        ConfigError: weights are missing or unfit, or a metric does not measure as it should.
     """
     assert plan.source is not None
     settings = plan.settings
@@ -43,6 +44,10 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     if to_make < total:
         _log.info("%d of %d pictures were made before: %s", total - to_make, total, settings.store)
     if to_make:
+        size = picture_size(plan.source.model["path"], plan.source.model.get("revision"))
+        for label, measure in plan.measures.items():
+            build_measure(label, measure, device, size)  # its mistakes before minutes of sampling
+            release_memory()
         _make(plan, plan.source, stores, missing, device)
         release_memory()
     return [

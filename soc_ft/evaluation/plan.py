@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from soc_ft.evaluation.folders import PictureSet
-from soc_ft.options import Count, CountOrZero, NonNegative, Section
+from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Steps
 
 Choice = str | dict[str, Any]
 
@@ -34,19 +34,20 @@ class Settings(Section):
     samples_per_prompt: Count
     scheduler: Annotated[list[str], BeforeValidator(_listed)]
     eta: Annotated[list[NonNegative], BeforeValidator(_listed)]
-    num_steps: Annotated[int, Field(ge=2, strict=True)] | None
+    num_steps: Steps | None
     guidance_scale: NonNegative | None
     seed: CountOrZero
     metrics: Annotated[list[Choice], BeforeValidator(_listed)]
     batch_size: Count
     metric_batch: Count
-    device: str | None
+    device: Device | None
     threads: Count | None
     sheet_prompts: CountOrZero
     save_images: bool
     output: str
     store: str
     tracking: Choice | None
+    trust: Annotated[list[str], BeforeValidator(_listed)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
-from soc_ft.evaluation.measuring import compared, measured, of_prompts
+from soc_ft.evaluation.measuring import build_measure, compared, measured, of_prompts
 from soc_ft.evaluation.pictures import release_memory
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores
@@ -37,8 +36,9 @@ def score(
     """
     all_scores = [Scores(each.block, each.model, each.count) for each in sets]
     total = sum(each.count for each in sets)
+    size = _read(sets[0].paths[0][:1]).shape[-1]
     for label, measure in measures.items():
-        metric = instantiate(measure.component).to(device)
+        metric = build_measure(label, measure, device, size)
         values = {}
         with tqdm(total=total, desc=f"Scoring {label}", unit="picture") as bar:
             for number, each in enumerate(sets):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from soc_ft import core
 from soc_ft.errors import ConfigError
 from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
-from soc_ft.options import BatchSize, Count, CountOrZero, NonNegative, Quantile, Share
+from soc_ft.options import BatchSize, Count, CountOrZero, Decay, NonNegative, Quantile, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,9 +61,7 @@ class AdjointMatching(Method):
         mask_quantile: Quantile = Field(
             0.9, description="pairs beyond the average of this quantile of sqrt(loss) are left out"
         )
-        mask_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-            0.9, description="of the moving average of that quantile"
-        )
+        mask_decay: Decay = Field(0.9, description="of the moving average of that quantile")
         smoothing_copies: CountOrZero = Field(
             0, description="perturbed latents that the reward gradient is averaged over; 0: none"
         )

@@ -71,6 +71,27 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
     return _hub(path, revision, variant)
 
 
+def picture_size(path: str, revision: str | None = None) -> int:
+    """Height and width of a model's pictures, as far as its files say; 512 if they are not here.
+
+    Args:
+        path: as of :func:`locate`.
+        revision: likewise.
+    """
+    prefix, _, name = path.partition(":")
+    if prefix == "random":
+        from soc_ft.models.architectures import ARCHITECTURES
+
+        return int(ARCHITECTURES[name].vae["sample_size"]) if name in ARCHITECTURES else 512
+    try:
+        folder = Path(locate(path, revision).location)
+        latents = json.loads((folder / "unet" / "config.json").read_text())["sample_size"]
+        levels = json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]
+        return int(latents * 2 ** (len(levels) - 1))
+    except (ConfigError, OSError, ValueError, KeyError, TypeError):  # no folder of this machine
+        return 512
+
+
 def _embedded(path: str, folder: Path, variant: str | None) -> Source:
     if problem := _incomplete(folder, variant):
         raise ConfigError(

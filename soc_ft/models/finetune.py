@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from soc_ft.errors import ConfigError
+from soc_ft.checking import check_call
+from soc_ft.options import Count, CountOrZero, NonNegative, Positive
 
 if TYPE_CHECKING:
     from soc_ft.models.family import Family
@@ -48,21 +49,18 @@ class LoRA:
         seed: of the Gaussian initialisation of the first factor; the second starts at zero.
     """
 
-    rank: int = 16
-    alpha: float = 16
+    rank: Count = 16
+    alpha: Positive = 16
     targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
-    seed: int = 0
+    seed: CountOrZero = 0
 
     def __post_init__(self) -> None:
         """Check the ranges.
 
         Raises:
-            ConfigError: ``rank`` is below 1 or ``alpha`` is not positive.
+            ConfigError: names the first that is left.
         """
-        if self.rank < 1:
-            raise ConfigError(f"finetune.rank={self.rank}: must be at least 1")
-        if self.alpha <= 0:
-            raise ConfigError(f"finetune.alpha={self.alpha}: must be positive")
+        check_call(LoRA, vars(self), "finetune")
 
     def attach(self, family: Family) -> Networks:
         """Add the adapter layers to the network itself.
@@ -95,17 +93,16 @@ class Offset:
         seed: of that initialisation.
     """
 
-    init_scale: float = 1e-2
-    seed: int = 0
+    init_scale: NonNegative = 1e-2
+    seed: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        """Check the range.
+        """Check the ranges.
 
         Raises:
-            ConfigError: ``init_scale`` is negative.
+            ConfigError: names the first that is left.
         """
-        if self.init_scale < 0:
-            raise ConfigError(f"finetune.init_scale={self.init_scale}: must not be negative")
+        check_call(Offset, vars(self), "finetune")
 
     def attach(self, family: Family) -> Networks:
         """Copy the network and re-initialise the copy's last layer."""

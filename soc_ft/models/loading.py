@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soc_ft.errors import ConfigError
 from soc_ft.models.availability import Source, locate
 from soc_ft.models.finetune import FineTuning, Frozen
+from soc_ft.options import builds
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,7 @@ _LEFT_OUT = {"safety_checker": None, "feature_extractor": None, "requires_safety
 """Parts of a Stable Diffusion that neither fine-tuning nor sampling uses."""
 
 
+@builds("model")
 def load_model(
     path: str,
     *,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from soc_ft.options import BatchSize, Precision
 from soc_ft.rewards.clip import VIT_L_14
-from soc_ft.rewards.network_reward import NetworkReward, Precision
+from soc_ft.rewards.network_reward import NetworkReward
 from soc_ft.rewards.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Aesthetic(NetworkReward):
         weights: str | None = None,
         clip_weights: str | None = None,
         dtype: Precision = "float32",
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
     ) -> None:
         """Load CLIP and the head.
 

@@ -54,6 +54,13 @@ class ChecksArguments(Protocol):
 
 
 @runtime_checkable
+class ImportsNames(Protocol):
+    """A component with arguments that are dotted names of code, which it imports."""
+
+    imported_names: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
 class Composite(Protocol):
     """A reward made of named parts, each of which is worth logging on its own."""
 

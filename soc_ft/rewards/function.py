@@ -32,6 +32,7 @@ class FunctionReward:
 
     name = "function"
     differentiable = True
+    imported_names = ("function",)
 
     def __init__(self, function: ScoreFunction | str, digest: str | None = None) -> None:
         """Take a function, or the dotted name of one whose source has the digest (None: any)."""
@@ -76,7 +77,7 @@ class FunctionReward:
                 f"{self.name}: its scores have no gradient with respect to the pictures; compute "
                 "them with torch alone, or set the function's attribute `differentiable = False`"
             )
-        return scores
+        return scores if scores.is_floating_point() else scores.float()
 
     def to(self, device: torch.device) -> Self:
         """Move what the function holds, if it can be moved."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from soc_ft.errors import ConfigError
-from soc_ft.rewards.network_reward import NetworkReward, Precision
+from soc_ft.options import BatchSize, Precision
+from soc_ft.rewards.network_reward import NetworkReward
 from soc_ft.rewards.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class HPSv2(NetworkReward):
         version: Literal["v2.0", "v2.1"] = "v2.1",
         weights: str | None = None,
         dtype: Precision = "float32",
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
     ) -> None:
         """Load the network.
 
@@ -63,11 +63,3 @@ class HPSv2(NetworkReward):
         return load_frozen(
             HPSv2Network, files["weights"], dtype, layers=cls.layers, key_in_file=key_in_clip
         )
-
-    @classmethod
-    def check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
-        """Check the version, too."""
-        super().check_values(arguments, key)
-        version = arguments.get("version", "v2.1")
-        if version not in CHECKPOINTS:
-            raise ConfigError(f"{key}.version={version}: choose v2.0 or v2.1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.rewards.network_reward import NetworkReward, Precision
+from soc_ft.options import BatchSize, Precision
+from soc_ft.rewards.network_reward import NetworkReward
 from soc_ft.rewards.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class ImageReward(NetworkReward):
         weights: str | None = None,
         vocabulary: str | None = None,
         dtype: Precision = "float32",
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
     ) -> None:
         """Load the network and its tokenizer.
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     import torch
+
+Quality = Annotated[int, Field(ge=1, le=95, strict=True)]
 
 
 class JPEGCompressibility:
@@ -16,7 +20,7 @@ class JPEGCompressibility:
     name: ClassVar[str] = "jpeg_compressibility"
     differentiable: ClassVar[bool] = False
 
-    def __init__(self, quality: int = 95) -> None:
+    def __init__(self, quality: Quality = 95) -> None:
         """Choose the encoder's quality.
 
         Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from soc_ft.errors import ConfigError
+from soc_ft.checking import check_call
+from soc_ft.options import BatchSize, Precision
 from soc_ft.rewards.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from soc_ft.rewards.networks.loading import ScoringNetwork
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class NetworkReward(ABC):
@@ -34,7 +33,7 @@ class NetworkReward(ABC):
         self,
         weights: str | None = None,
         dtype: Precision = "float32",
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
     ) -> None:
         """Load the network, or share one that is loaded.
 
@@ -51,7 +50,7 @@ class NetworkReward(ABC):
 
     def _build(self, arguments: Mapping[str, Any]) -> None:
         """Load the network; for constructors with further arguments, which all go in by name."""
-        self.check_values(arguments)
+        check_call(type(self), arguments, "reward")
         import torch
 
         self.batch_size: int | None = arguments["batch_size"]
@@ -88,7 +87,7 @@ class NetworkReward(ABC):
         Raises:
             ConfigError: names the argument and says what to do.
         """
-        cls.check_values(arguments, key)
+        check_call(cls, arguments, key)
         for file in cls.files(arguments).values():
             replace(file, key=key).check()
 
@@ -112,14 +111,3 @@ class NetworkReward(ABC):
         """Move the network, which other rewards may share, to a device."""
         self.network.to(device)
         return self
-
-    @classmethod
-    def check_values(cls, arguments: Mapping[str, Any], key: str = "reward") -> None:
-        """Check the arguments that name no file; parameters as of :meth:`check_arguments`."""
-        dtype, size = arguments.get("dtype", "float32"), arguments.get("batch_size")
-        if dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"{key}.dtype={dtype}: choose float32 or bfloat16")
-        if size is not None and (type(size) is not int or size < 1):
-            raise ConfigError(
-                f"{key}.batch_size={size}: must be a whole number from 1, or null for no limit"
-            )

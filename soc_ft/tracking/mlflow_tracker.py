@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from soc_ft.options import Positive, builds
 from soc_ft.records.provenance import without_password
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
@@ -32,7 +33,7 @@ class MLflowTracker:
         uri: str | None = None,
         path: str = "runs",
         run_name: str | None = None,
-        interval: float = 2.0,
+        interval: Positive = 2.0,
     ) -> None:
         """Say where to deliver; nothing is asked of MLflow before :meth:`start`.
 
@@ -186,5 +187,6 @@ class MLflowTracker:
             )
 
 
+@builds("tracker")
 def no_tracker() -> None:
     """The tracker of ``tracking=none``: the run folder alone."""

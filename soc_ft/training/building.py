@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Trainer
@@ -14,10 +18,12 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.methods import Method
 from soc_ft.methods.problem import Problem
+from soc_ft.models.availability import picture_size
 from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
 from soc_ft.records.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.rewards.base import Reward
+from soc_ft.rewards.trial import try_embedding, try_reward
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from soc_ft.training.collector import Collector
@@ -59,7 +65,14 @@ def build_module(
     Raises:
         ConfigError: weights are missing or unfit.
     """
+    held_out = load_prompts(
+        run.prompts.validation, run.prompts.column, limit=run.validation.prompts
+    )
     reward = reward or instantiate(config.reward)
+    validation = config.validation
+    embedding = instantiate(validation.embedding) if validation.embedding else None
+    metrics = {name: instantiate(metric) for name, metric in validation.metrics.items()}
+    _try_scorers(run, model, held_out, reward, embedding, metrics)
     method: Method = instantiate(config.method)
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
@@ -67,22 +80,43 @@ def build_module(
         if anchor.name not in model.anchor_states():  # a model in memory may have it already
             model.add_anchor(anchor.name)
     problem = build_problem(run, model, reward)
-    column = run.prompts.column
-    held_out = load_prompts(run.prompts.validation, column, limit=run.validation.prompts)
-    validation = config.validation
     validator = Validator(
         model=model,
         problem=problem,
         prompts=held_out,
         settings=run.validation,
         seed=run.seed,
-        embedding=instantiate(validation.embedding) if validation.embedding else None,
-        metrics={name: instantiate(metric) for name, metric in validation.metrics.items()},
+        embedding=embedding,
+        metrics=metrics,
         folder=folder / SAMPLE_FOLDER,
     )
-    prompts = load_prompts(run.prompts.train, column, limit=run.prompts.limit)
+    prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
     collector = Collector(model, problem, method, prompts, run)
     return RewardFineTuning(model, problem, method, collector, validator, run)
+
+
+def _try_scorers(
+    run: RunConfig,
+    model: DiffusionModel | None,
+    prompts: Sequence[str],
+    reward: Reward,
+    embedding: Any,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Try what scores pictures, where it will be used, before the model takes its time to load."""
+    given = run.model.model_extra or {}
+    size = picture_size(str(given["path"]), given.get("revision"))
+    if model is not None:
+        device = model.device
+    elif run.trainer.accelerator != "cpu" and torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    else:
+        device = torch.device("cpu")
+    try_reward(reward, "reward", device, size, prompts)
+    for name, metric in metrics.items():
+        try_reward(metric, f"validation.metrics.{name}", device, size, prompts)
+    if embedding is not None:
+        try_embedding(embedding, "validation.embedding", device, size)
 
 
 def build_checkpoints(

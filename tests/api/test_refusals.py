@@ -38,7 +38,7 @@ def test_a_function_is_told_what_it_must_return(
         (["trainer.stepz=8"], {}, r"trainer\.stepz: unknown key; did you mean trainer\.steps\?"),
         (["modle=shapes"], {}, r"modle: unknown key; did you mean model\?"),
         (["experiment=quikstart"], {}, r"experiment=quikstart: no such option; .*quickstart"),
-        (["trainer.steps=none"], {}, r"trainer\.steps='none': "),
+        (["trainer.steps=none"], {}, r"trainer\.steps=none: "),
         (["trainer.steps"], {}, r"trainer\.steps"),
         (["lambda=1,10"], {}, r"lambda"),
         (["sweep=lambda"], {}, r"sweep=lambda: is a list of jobs"),

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from soc_ft.config import parse
 from soc_ft.config.components import component_class
 from soc_ft.config.groups import chosen
+from soc_ft.config.kinds import METRIC
 from soc_ft.files import conf_dir
 from soc_ft.options import Component
 from tests.conftest import composed
@@ -137,7 +138,7 @@ def test_every_folder_is_a_known_group() -> None:
 def test_metrics_name_classes_with_their_arguments(metric: str) -> None:
     """Breaks when a metric of ``soc_ft.evaluate`` moves, or an argument of it."""
     settings = chosen("metrics", "metric", metric)
-    component_class(Component.model_validate(settings), metric)
+    component_class(Component.model_validate(settings), metric, METRIC)
 
 
 def test_the_example_of_the_help_composes() -> None:

@@ -16,9 +16,8 @@ BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", 
 
 
 def plan(*overrides: str) -> Plan:
-    return check_evaluation(
-        composed("tracking=none", *overrides, config="evaluate", folder="commands")
-    )
+    own = ("tracking=none", "trust=[tests.scorers.Redness]")
+    return check_evaluation(composed(*own, *overrides, config="evaluate", folder="commands"))
 
 
 @pytest.fixture
@@ -122,8 +121,7 @@ def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path
 
 def test_an_evaluation_is_tracked_where_its_run_was(run_dir: Path) -> None:
     """Breaks when the evaluation of a run lands in another MLflow store than the run."""
-    config = composed(f"run={run_dir}", config="evaluate", folder="commands")
-    assert check_evaluation(config).tracking["_target_"].endswith(".no_tracker")
+    assert plan(f"run={run_dir}", "tracking=null").tracking["_target_"].endswith(".no_tracker")
     own = plan(f"run={run_dir}", "tracking={option: mlflow, experiment: mine}")
     assert own.tracking["experiment"] == "mine"
 

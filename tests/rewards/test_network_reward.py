@@ -131,11 +131,11 @@ def test_networks_follow_to_a_device(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"dtype": "float16"}, ["reward.dtype=float16", "float32 or bfloat16"]),
-        ({"batch_size": 0}, ["reward.batch_size=0", "whole number"]),
+        ({"dtype": "float16"}, ["reward.dtype=float16", "'float32' or 'bfloat16'"]),
+        ({"batch_size": 0}, ["reward.batch_size=0", "greater than or equal to 1"]),
         ({"batch_size": 1.5}, ["reward.batch_size=1.5"]),
         ({"batch_size": True}, ["reward.batch_size=True"]),
-        ({"version": "v3"}, ["reward.version=v3", "v2.0 or v2.1"]),
+        ({"version": "v3"}, ["reward.version=v3", "'v2.0' or 'v2.1'"]),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], words: list[str]) -> None:
