@@ -52,6 +52,13 @@ def built_by(function: object) -> str | None:
     return getattr(function, _MARK, None)
 
 
+def listed(value: object) -> list[object]:
+    """A list as it is, another value as a list of it, and nothing as an empty one."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 class Section(BaseModel):
     """A section whose keys are all known."""
 

@@ -15,6 +15,7 @@ from soc_ft.api.loading import Loaded, is_trained, loaded_with
 from soc_ft.api.prompts import record_prompts, written
 from soc_ft.api.recording import record_folder, record_model
 from soc_ft.config import RunConfig, check
+from soc_ft.config.machine import check_accelerator
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.statistics import BASE, Estimate
 from soc_ft.evaluation.tables import shown
@@ -120,6 +121,7 @@ def fine_tune(
         set_key(config, "trainer.accelerator", "cpu")
     with written(files, folder):
         run = check(config)
+        check_accelerator(run.trainer)
         _check_run(config, run, folder, loaded, named=run_dir is not None or "run_dir" in typed)
         check_resume(config, folder)
 

@@ -11,6 +11,7 @@ from soc_ft.errors import ConfigError
 def bench(config: DictConfig) -> None:
     """Time the optimizer steps of a configuration and print where the time goes."""
     from soc_ft.config import check
+    from soc_ft.config.machine import check_accelerator
 
     with open_dict(config):
         settings = config.pop("bench")
@@ -21,6 +22,7 @@ def bench(config: DictConfig) -> None:
             raise ConfigError(f"bench.{key}={settings[key]}: must be at least 1")
     OmegaConf.resolve(config)
     run = check(config)
+    check_accelerator(run.trainer)
     from soc_ft.training.benchmark import measure
 
     print(measure(config, run, settings.steps, settings.evaluations).report())

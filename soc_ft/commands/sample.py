@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from omegaconf import DictConfig
+from pydantic import BeforeValidator
 
 from soc_ft.checking import validated
 from soc_ft.commands.entry import run_command
 from soc_ft.config.checks import resolved
-from soc_ft.config.schema import Scheduler
+from soc_ft.config.components import check_trusted, component_class
+from soc_ft.config.kinds import FINETUNE, MODEL
+from soc_ft.config.machine import check_device
+from soc_ft.config.schema import Model, Prompts, Scheduler
 from soc_ft.data.prompts import given_prompts
+from soc_ft.models.availability import check_available
+from soc_ft.options import (
+    Component,
+    Count,
+    CountOrZero,
+    Device,
+    NonNegative,
+    Section,
+    Steps,
+    listed,
+)
 from soc_ft.records.runs import find_weights, open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class SampleSettings(Section):
+    """Keys of conf/commands/sample.yaml."""
+
+    run: str
+    checkpoint: str
+    base: bool
+    prompts: str | list[str] | None
+    num_prompts: Count | None
+    samples_per_prompt: Count
+    guidance_scale: NonNegative | None
+    num_steps: Steps | None
+    eta: NonNegative | None
+    seed: CountOrZero
+    batch_size: Count
+    device: Device | None
+    output: str
+    trust: Annotated[list[str], BeforeValidator(listed)]
 
 
 def sample(config: DictConfig) -> None:
@@ -24,19 +59,22 @@ def sample(config: DictConfig) -> None:
     Raises:
         ConfigError: the run, its checkpoint or the prompts are missing or unfit.
     """
-    folder, run_config = open_run(config.run)
-    of_run = resolved(run_config)["prompts"]
-    given = resolved(config)["prompts"]
+    settings = validated(SampleSettings, resolved(config))
+    check_device(settings.device)
+    folder, run_config = open_run(settings.run)
+    check_trusted(run_config, ["model", "finetune"], settings.trust)
+    of_run = validated(Prompts, run_config["prompts"], ("prompts",))
+    given = settings.prompts
     prompts = given_prompts(
-        of_run["validation"] if given is None else given, of_run["column"], config.num_prompts
+        of_run.validation if given is None else given, of_run.column, settings.num_prompts
     )
-    pictures = pictures_of_run(config, folder, run_config, prompts)
+    pictures = pictures_of_run(settings, folder, run_config, prompts)
 
     from torchvision.transforms.functional import to_pil_image
 
     from soc_ft.plotting.sheets import picture_grid
 
-    output = Path(config.output)
+    output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, of_prompt in enumerate(pictures.unflatten(0, (len(prompts), -1))):
@@ -48,11 +86,15 @@ def sample(config: DictConfig) -> None:
 
 
 def pictures_of_run(
-    config: DictConfig, folder: Path, run_config: DictConfig, prompts: list[str]
+    settings: SampleSettings, folder: Path, run_config: Mapping[str, Any], prompts: list[str]
 ) -> Tensor:
     """(P * samples_per_prompt, 3, H, W) uint8 from the run's model and its schedule."""
-    scheduler = validated(Scheduler, resolved(run_config)["scheduler"], ("scheduler",))
-    checkpoint = None if config.base else find_weights(folder, config.checkpoint)
+    scheduler = validated(Scheduler, run_config["scheduler"], ("scheduler",))
+    where, mode = run_config["model"], run_config["finetune"]
+    component_class(validated(Model, where, ("model",)), "model", MODEL)
+    component_class(validated(Component, mode, ("finetune",)), "finetune", FINETUNE)
+    check_available(where["path"], where.get("revision"), where.get("variant"))
+    checkpoint = None if settings.base else find_weights(folder, settings.checkpoint)
     import torch
 
     from soc_ft.evaluation.sampling import sample_pictures
@@ -60,24 +102,24 @@ def pictures_of_run(
     from soc_ft.models.weights import load_weights
 
     weights = None if checkpoint is None else load_weights(checkpoint)
-    model = build_model(run_config.model, run_config.finetune, scheduler.noise_levels())
+    model = build_model(where, mode, scheduler.noise_levels())
     if weights is not None:
         model.load_trainable_state(weights)
-    model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     process = model.scheduler.control_process(
-        config.num_steps or scheduler.num_steps,
-        scheduler.eta if config.eta is None else config.eta,
+        settings.num_steps or scheduler.num_steps,
+        scheduler.eta if settings.eta is None else settings.eta,
     )
-    scale = model.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    scale = settings.guidance_scale
     return sample_pictures(
         model,
         process,
         prompts,
-        guidance_scale=scale,
-        base=config.base,
-        samples_per_prompt=config.samples_per_prompt,
-        seed=config.seed,
-        batch_size=config.batch_size,
+        guidance_scale=model.guidance_scale if scale is None else scale,
+        base=settings.base,
+        samples_per_prompt=settings.samples_per_prompt,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
     )
 
 

@@ -17,12 +17,14 @@ from soc_ft.records.runs import Origin, choices_of
 def fine_tune(config: DictConfig) -> None:
     """Validate the configuration, then run it."""
     from soc_ft.config import check
+    from soc_ft.config.machine import check_accelerator
     from soc_ft.records.identity import check_resume
 
     settings = HydraConfig.get()
     _require_multirun(settings)
     folder = Path(settings.runtime.output_dir)
     run = check(config)
+    check_accelerator(run.trainer)
     check_resume(config, folder)
     from soc_ft.training.run import train
 

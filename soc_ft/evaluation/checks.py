@@ -13,6 +13,7 @@ from soc_ft.config.checks import resolved
 from soc_ft.config.components import check_components, check_trusted, component_class
 from soc_ft.config.groups import chosen, options, unknown_option
 from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
+from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
 from soc_ft.data.prompts import given_prompts, load_prompts
 from soc_ft.errors import ConfigError
@@ -37,6 +38,7 @@ def check_evaluation(config: DictConfig) -> Plan:
         ConfigError: names the key, its value and what is allowed.
     """
     settings = validated(Settings, resolved(config))
+    check_device(settings.device)
     _check_source(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
     component_class(validated(Component, tracking, ("tracking",)), "tracking", TRACKER)
@@ -83,12 +85,12 @@ def _run(
         if settings.checkpoint is None:
             return None, None
         folder, config = run_of_checkpoint(Path(settings.checkpoint))
-        return folder, resolved(config)
+        return folder, config
     if looks_like_mlflow_id(run):
         uri = tracking.get("uri") or default_uri(Path(tracking.get("path", "runs")))
         run = folder_of_mlflow_run(run, uri)
     folder, config = open_run(run)
-    return folder, resolved(config)
+    return folder, config
 
 
 def _check_run(run_config: Mapping[str, Any], settings: Settings) -> None:

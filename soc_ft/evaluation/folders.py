@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,11 +71,17 @@ def read_folder(folder: Path) -> list[PictureSet]:
             '{"file_name": "1.png", "prompt": "a cat"}'
         )
     grouped: dict[str, tuple[dict[str, Any], str, dict[str, list[Path]]]] = {}
-    for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(metadata), start=1):
         if not line.strip():
             continue
         entry = _entry(line, f"{metadata}, line {number}")
         path = folder / entry["file_name"]
+        # By its name: caches of data sets are full of links to elsewhere.
+        if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
+            raise ConfigError(
+                f"{metadata}, line {number}, key 'file_name': {entry['file_name']} lies outside "
+                f"{folder}"
+            )
         if not path.is_file():
             raise ConfigError(
                 f"{metadata}, line {number}, key 'file_name': there is no file {path}"
@@ -98,6 +105,13 @@ def base_of(each: PictureSet, sets: Sequence[PictureSet]) -> PictureSet | None:
         if same and other.model == BASE and each.model != BASE:
             return other
     return None
+
+
+def _lines(metadata: Path) -> list[str]:
+    try:
+        return metadata.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{metadata}: is no text in UTF-8 (byte {error.start})") from None
 
 
 def _entry(line: str, place: str) -> dict[str, Any]:

@@ -9,15 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from soc_ft.evaluation.folders import PictureSet
-from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Steps
+from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Steps, listed
 
 Choice = str | dict[str, Any]
-
-
-def _listed(value: Any) -> Any:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 class Settings(Section):
@@ -32,12 +26,12 @@ class Settings(Section):
     column: str | None
     num_prompts: Count | None
     samples_per_prompt: Count
-    scheduler: Annotated[list[str], BeforeValidator(_listed)]
-    eta: Annotated[list[NonNegative], BeforeValidator(_listed)]
+    scheduler: Annotated[list[str], BeforeValidator(listed)]
+    eta: Annotated[list[NonNegative], BeforeValidator(listed)]
     num_steps: Steps | None
     guidance_scale: NonNegative | None
     seed: CountOrZero
-    metrics: Annotated[list[Choice], BeforeValidator(_listed)]
+    metrics: Annotated[list[Choice], BeforeValidator(listed)]
     batch_size: Count
     metric_batch: Count
     device: Device | None
@@ -47,7 +41,7 @@ class Settings(Section):
     output: str
     store: str
     tracking: Choice | None
-    trust: Annotated[list[str], BeforeValidator(_listed)]
+    trust: Annotated[list[str], BeforeValidator(listed)]
 
 
 @dataclass(frozen=True)

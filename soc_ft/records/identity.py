@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.errors import ConfigError
 from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
+from soc_ft.records.saved import read_mapping
 
 WITHOUT_EFFECT = (
     "name",
@@ -80,7 +81,7 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder}: has a checkpoint but no {CONFIG_FILE}; choose another run_dir"
         )
-    before = leaves(OmegaConf.to_container(OmegaConf.load(saved), resolve=True))
+    before = leaves(read_mapping(saved))
     now = leaves(OmegaConf.to_container(config, resolve=True))
     free = FREE_TO_CHANGE
     if config.trainer.schedule != "constant":  # the rates of a longer run are others

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from soc_ft.errors import ConfigError
 from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE
+from soc_ft.records.saved import read_mapping
 
 WITHOUT_MEANING = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "sweep=")
 """How overrides begin that do not change a result."""
@@ -66,20 +65,18 @@ def sweep_name(folder: Path) -> str:
     return path.name
 
 
-def open_run(folder: str | Path) -> tuple[Path, DictConfig]:
+def open_run(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     """A run folder and the configuration of its run.
 
     Raises:
-        ConfigError: it is not a run folder.
+        ConfigError: it is not a run folder, or its configuration is none that soc_ft has written.
     """
     path = Path(folder)
     if not (path / CONFIG_FILE).is_file():
         raise ConfigError(
             f"run={folder}: there is no {path / 'config.yaml'}, so it is no run folder"
         )
-    config = OmegaConf.load(path / CONFIG_FILE)
-    assert isinstance(config, DictConfig)
-    return path, config
+    return path, read_mapping(path / CONFIG_FILE)
 
 
 def find_weights(run_dir: Path, which: str) -> Path:
@@ -101,7 +98,7 @@ def find_weights(run_dir: Path, which: str) -> Path:
     )
 
 
-def run_of_checkpoint(file: Path) -> tuple[Path, DictConfig]:
+def run_of_checkpoint(file: Path) -> tuple[Path, dict[str, Any]]:
     """Folder and configuration of the run in whose folder a checkpoint lies.
 
     Raises:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from soc_ft.config.machine import check_accelerator
+from soc_ft.config.schema import RunConfig
 from soc_ft.errors import RunError
 from soc_ft.files import locked
 from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
@@ -24,6 +26,10 @@ class LocalLauncher(FolderLauncher):
     """A job that raises, or is killed, leaves the others alone."""
 
     name = "local"
+
+    def check_resources(self, run: RunConfig) -> None:
+        """Check that this machine, where the jobs will run, has the GPUs that they ask for."""
+        check_accelerator(run.trainer)
 
     def start(self, sweep: Sweep, folders: Sequence[Path]) -> None:
         """Run the jobs one by one, showing what they print.
