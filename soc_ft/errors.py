@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 
 class SocFtError(Exception):
@@ -12,6 +13,60 @@ class SocFtError(Exception):
 
 class ConfigError(SocFtError):
     """The configuration or an input is wrong: says what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class MissingFile:
+    """A file or folder of weights that is not there.
+
+    Attributes:
+        setting: key and value that name it, as messages begin.
+        command: that downloads it.
+        instead: what to write where a copy of it is named.
+    """
+
+    setting: str
+    command: str
+    instead: str
+
+
+class MissingWeights(ConfigError):
+    """Weights are neither here nor to be had from the hub.
+
+    Attributes:
+        problem: where they were looked for.
+        files: that are missing.
+        further: what else would help.
+    """
+
+    def __init__(self, problem: str, files: Sequence[MissingFile], further: str = "") -> None:
+        """Say it in one line."""
+        self.problem, self.files, self.further = problem, tuple(files), further
+        them, settings = ("it", "a copy") if len(files) == 1 else ("them", "copies")
+        super().__init__(
+            f"{', '.join(file.setting for file in files)}: not found, {problem}. Download {them} "
+            f"where there is a network (soc-ft weights with the same arguments, or "
+            f"{' && '.join(file.command for file in files)}), or name {settings} "
+            f"({' '.join(file.instead for file in files)}){further}"
+        )
+
+
+def check_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Make all checks, and tell of all missing weights at once.
+
+    Raises:
+        MissingWeights: of one or several checks.
+        ConfigError: the first that is of another kind.
+    """
+    found: list[MissingWeights] = []
+    for check in checks:
+        try:
+            check()
+        except MissingWeights as error:
+            found.append(error)
+    if found:
+        files = dict.fromkeys(file for error in found for file in error.files)
+        raise MissingWeights(found[0].problem, list(files), found[-1].further)
 
 
 class RunError(SocFtError):

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from dataclasses import dataclass
 
 HUB_TIMEOUT = 2.0
 """Seconds to wait for the hub's answer."""
+
+
+@dataclass
+class _Silence:
+    """A hub that did not answer is not asked again for a moment: a check has many files."""
+
+    reason: str | None = None
+    until: float = 0.0
+
+    def begin(self, reason: str | None) -> None:
+        self.reason, self.until = reason, time.monotonic() + HUB_TIMEOUT
+
+
+_silence = _Silence()
 
 
 def is_hub_id(text: str) -> bool:
@@ -21,6 +37,8 @@ def obstacle(repository: str, filename: str, revision: str | None) -> str | None
 
     if constants.HF_HUB_OFFLINE:
         return "and HF_HUB_OFFLINE forbids downloading"
+    if time.monotonic() < _silence.until:
+        return _silence.reason
     answer = f"and the hub did not answer within {HUB_TIMEOUT:g} seconds"
     found: list[str | None] = []
 
@@ -33,9 +51,12 @@ def obstacle(repository: str, filename: str, revision: str | None) -> str | None
             found.append(f"and the hub refuses it ({type(error).__name__})")
         except Exception as error:
             found.append(f"and the hub cannot be reached ({type(error).__name__})")
+            _silence.begin(found[0])
 
     # Resolving a host name has no timeout of its own, hence the thread.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT)
+    if not found:
+        _silence.begin(answer)
     return found[0] if found else answer

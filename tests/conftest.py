@@ -20,6 +20,7 @@ TESTS = Path(__file__).parent
 TINY = (
     "model=shapes",
     "model.path=random:tiny",
+    "reward=shapes",
     "reward.scale=20",
     "reward._target_=tests.scorers.Redness",
     "prompts=file",

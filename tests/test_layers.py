@@ -14,7 +14,7 @@ PACKAGE = Path(soc_ft.__file__).parent
 
 FLOORS = (
     {"errors", "files", "hub", "options"},
-    {"checking"},
+    {"checking", "instantiation"},
     {"core"},
     {"distributed", "profiling"},
     {"data", "world"},
@@ -29,7 +29,7 @@ FLOORS = (
     {"reporting"},
     {"api"},
     {"commands"},
-    {"__main__", "bench", "evaluate", "report", "sample"},
+    {"__main__", "bench", "evaluate", "report", "sample", "weights"},
 )
 """Units of the package from the bottom up. Units of one floor do not know each other."""
 

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from soc_ft.config.hydra_errors import one_line
-from soc_ft.errors import ConfigError, did_you_mean
+from soc_ft.config.hydra_errors import closest_key, one_line, own_hydra
+from soc_ft.errors import ConfigError
 from soc_ft.files import conf_dir
-from soc_ft.records.identity import is_below, leaves
+from soc_ft.records.identity import is_below
 from soc_ft.records.runs import choices_of
-
-
-@contextmanager
-def own_hydra() -> Iterator[None]:
-    """Let Hydra be initialised anew, and afterwards be as it was."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = before
 
 
 def composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
@@ -43,17 +30,16 @@ def composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None
             initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())),
         ):
             config = compose("config", list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error, _closest_key)) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(_one_line(error, overrides)) from None
     choices = choices_of(config.hydra)
     with open_dict(config):
         del config["hydra"]
     return config, choices
 
 
-def _closest_key(key: str) -> str:
-    known = composed([])[0]
-    return did_you_mean(key, [*known, *leaves(OmegaConf.to_container(known))])
+def _one_line(error: Exception, overrides: Sequence[str]) -> str:
+    return one_line(error, overrides, lambda key: closest_key(key, "config", ".", overrides))
 
 
 def plain(section: DictConfig) -> dict[str, Any]:
@@ -82,7 +68,7 @@ def typed_keys(overrides: Sequence[Any]) -> dict[str, str]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(one_line(error, _closest_key)) from None
+        raise ConfigError(_one_line(error, overrides)) from None
     typed = {each.key_or_group: str(each.input_line) for each in parsed}
     for key, override in typed.items():
         if is_below(key.replace("/", "."), ["hydra"]) and key != "hydra.searchpath":

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-
-from soc_ft.api.composing import own_hydra
 from soc_ft.api.loading import is_trained, loaded_with
 from soc_ft.api.prompts import prompt_list
 from soc_ft.api.sampling import SamplingSettings, sampled
 from soc_ft.checking import validated
+from soc_ft.config.hydra_errors import own_hydra
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.checks import (
     check_sizes,
@@ -24,6 +22,7 @@ from soc_ft.evaluation.checks import (
 )
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
 from soc_ft.evaluation.tables import markdown_table, terminal_table
+from soc_ft.instantiation import build
 from soc_ft.models.availability import picture_size
 from soc_ft.rewards.function import FunctionReward, name_of
 
@@ -145,7 +144,9 @@ def _metric(label: str, given: Any) -> _Metric:
     if isinstance(given, str | Mapping):
         value = given if isinstance(given, str) else dict(given)
         _, component = chosen_metric(f"metrics.{label}", value)
-        return _Metric(partial(instantiate, component), checked_measure(label, component).embeds)
+        return _Metric(
+            partial(build, component, f"metrics.{label}"), checked_measure(label, component).embeds
+        )
     if isinstance(given, type) or not callable(given):
         raise ConfigError(
             f"metrics.{label}={given!r}: give a function (images, prompts) -> (B,), a metric "

@@ -166,7 +166,7 @@ class _Tree:
             command: name of a subcommand other than ``report``.
             words: of the line, which may choose options and name a ``--config-dir``.
         """
-        self.folders = [conf_dir(), *_own_folders(words)]
+        self.folders = [conf_dir(), *own_folders(words)]
         self.groups: dict[str, list[str]] = {}
         """Options by group."""
         self.keys: dict[str, Any] = {}
@@ -174,7 +174,7 @@ class _Tree:
         settings = (word.lstrip("+").partition("=") for word in words)
         self._chosen = {key: value for key, equals, value in settings if equals}
         self._heed_experiment()
-        roots = {"train": "config", "bench": "bench"}
+        roots = {"train": "config", "bench": "bench", "weights": "weights"}
         self._read_root(roots.get(command, f"commands/{command}"))
 
     def keys_beside(self, key: str) -> Iterator[str]:
@@ -254,7 +254,7 @@ class _Tree:
         return {}
 
 
-def _own_folders(words: Sequence[str]) -> list[Path]:
+def own_folders(words: Sequence[str]) -> list[Path]:
     """What ``--config-dir`` names."""
     found = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
     found += [following for word, following in pairwise(words) if word in CONFIG_DIR_FLAGS]

@@ -1,29 +1,39 @@
-"""What the command lines share: Hydra's entry point with one-line errors."""
+"""What the command lines share: Hydra's entry point with our help and one-line errors."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import signal
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from soc_ft.config.hydra_errors import one_line
+from soc_ft.commands.completion import own_folders
+from soc_ft.commands.help import help_of
+from soc_ft.config.hydra_errors import closest_key, one_line
 from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.files import conf_dir, remove_if_empty
 from soc_ft.sweeps.local import LocalLauncher
 from soc_ft.sweeps.slurm import SlurmLauncher
 
 Task = Callable[[DictConfig], Any]
+
+HELP = {"--help", "-h"}
+INFORMATION = {*HELP, "--cfg", "-c", "--info", "-i", "--hydra-help"}
+"""Flags that print and run nothing."""
+FOLDERS = ("run_dir", "hydra.run.dir", "hydra.sweep.dir", "output", "store")
+"""Keys that name a folder to write to."""
 
 
 def run_command(task: Task, config_name: str, folder: str = ".") -> None:
@@ -35,19 +45,75 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     Errors meant for the user are printed as one line; the process then exits with 2 for a wrong
     configuration and with 1 for a run that failed. Anything else keeps its traceback.
     """
+    arguments = sys.argv[1:]
+    if INFORMATION & set(arguments):
+        # As other programs that print: who closes the pipe has read enough.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if HELP & set(arguments):
+        print(help_of(config_name, folder, arguments), end="")
+        return
     # Hydra otherwise prints errors itself, over several lines, and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    _register_launchers()
-    main = hydra.main(
-        version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
-    )
+    started: list[bool] = []
     try:
-        main(_exiting(task))()
-    except (HydraException, OmegaConfBaseException) as error:
-        command = "soc_ft" if config_name == "config" else f"soc_ft.{config_name}"
-        _exit(2, one_line(error, lambda _: f" (see python -m {command} --cfg job for all keys)"))
-    except (SocFtError, OSError) as error:
+        _check_flags(arguments)
+        _register_launchers()
+        main = hydra.main(
+            version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
+        )
+        main(_exiting(task, started))()
+    except Exception as error:
+        composing = not started and (isinstance(error, HydraException) or not _is_ours(error))
+        if composing:  # some of Hydra's are OSErrors
+            advice = _advice(config_name, folder, arguments)
+            _exit(2, one_line(error, _overrides(arguments), advice))
+        if not _is_ours(error):
+            raise
         _exit_for(error)
+
+
+def _is_ours(error: Exception) -> bool:
+    return isinstance(error, SocFtError | OSError)
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Refuse flags that are not Hydra's, of which it would guess the rest.
+
+    Raises:
+        ConfigError: says how the key is written that was meant.
+    """
+    parser = get_args_parser()
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("-") or flag in known or (flag[:2] in known and flag[1] != "-"):
+            continue
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if not equals:
+            value = following if following and "=" not in following else "VALUE"
+        key = flag.lstrip("-").replace("-", "_")
+        raise ConfigError(f"{flag}: is no flag; keys are written without dashes: {key}={value}")
+    parser.exit_on_error = False
+    try:
+        parser.parse_known_args([each for each in arguments if each != "--version"])
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}") from None
+
+
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are no flags."""
+    return [each for each in arguments if "=" in each and not each.startswith("-")]
+
+
+def _advice(config_name: str, folder: str, arguments: Sequence[str]) -> Callable[[str], str]:
+    """What to say of a key that does not exist."""
+    command = "soc_ft" if config_name == "config" else f"soc_ft.{config_name}"
+
+    def said(key: str) -> str:
+        hint = closest_key(key, config_name, folder, _overrides(arguments), own_folders(arguments))
+        return hint or f" (see python -m {command} --cfg job for all keys)"
+
+    return said
 
 
 def _register_launchers() -> None:
@@ -63,10 +129,14 @@ def _register_launchers() -> None:
     sys.modules[module.__name__] = module
 
 
-def _exiting(task: Task) -> Task:
-    """Exit with one line where Hydra would first print the overrides; a sweep goes on."""
+def _exiting(task: Task, started: list[bool]) -> Task:
+    """Exit with one line where Hydra would first print the overrides; a sweep goes on.
+
+    ``started`` is no longer empty when the configuration is composed.
+    """
 
     def wrapped(config: DictConfig) -> Any:
+        started.append(True)
         try:
             return task(config)
         except (SocFtError, OSError) as error:
@@ -80,7 +150,7 @@ def _exiting(task: Task) -> Task:
     return wrapped
 
 
-def _exit_for(error: SocFtError | OSError) -> NoReturn:
+def _exit_for(error: Exception) -> NoReturn:
     line = _os_line(error) if isinstance(error, OSError) else str(error)
     _exit(2 if isinstance(error, ConfigError) else 1, line)
 
@@ -91,5 +161,17 @@ def _exit(code: int, line: str) -> NoReturn:
 
 
 def _os_line(error: OSError) -> str:
+    """What the system says of a file, with the key that names it if it was typed."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+    for override in _overrides(sys.argv[1:]):
+        key, _, value = override.lstrip("+").partition("=")
+        if error.filename and key in FOLDERS and _is_below(str(error.filename), value):
+            where = f"{key}={value}: "
+    reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "is a file, or lies below one; name a folder"
+    return f"{where}{reason}"
+
+
+def _is_below(file: str, folder: str) -> bool:
+    return Path(file).absolute().is_relative_to(Path(folder).absolute())

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "rewards and diversity of a base model and of what a run made of it",
     "report": "state and results of a sweep",
     "bench": "what an optimizer step costs",
+    "weights": "download what a configuration needs",
 }
 """Name and purpose of each; the module of the same name holds its ``main``."""
 

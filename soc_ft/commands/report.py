@@ -9,14 +9,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from soc_ft.errors import SocFtError
+from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.sweeps.status import unfinished
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit as every command does for a wrong line."""
+        self.exit(2, f"soc_ft: error: {message}; see {self.prog} --help\n")
 
 
 def main() -> None:
     """Entry point of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m soc_ft.report",
         description="The state of a sweep's jobs, and a report of their results.",
     )
@@ -41,8 +50,9 @@ def main() -> None:
         parser.error("--launcher has no effect without --rerun-failed")
     try:
         code = _report(arguments)
-    except SocFtError as error:
-        sys.exit(f"soc_ft: error: {error}")
+    except (SocFtError, OSError) as error:
+        print(f"soc_ft: error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     sys.exit(code)
 
 

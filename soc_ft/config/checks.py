@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from soc_ft.checking import validated
 from soc_ft.config.components import (
@@ -14,10 +15,10 @@ from soc_ft.config.components import (
     component_class,
     components_in,
 )
-from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
+from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER, Kind
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, check_all
 from soc_ft.methods import Method
 from soc_ft.models.availability import check_available
 
@@ -64,8 +65,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: has no value; give it one") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+        raise ConfigError(f"{error.full_key}: {str(error).partition(chr(10))[0]}") from None
     return plain
 
 
@@ -120,9 +123,17 @@ def _name(run: RunConfig) -> str:
 
 def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
-    plain = run.model_dump(by_alias=True, include={"reward": True, "validation": True})
-    check_components(plain["reward"], "reward", REWARD)
-    check_components(plain["validation"]["metrics"], "validation.metrics", METRIC)
-    check_components(plain["validation"]["embedding"], "validation.embedding", EMBEDDING)
     given = run.model.model_extra or {}
-    check_available(given.get("path"), given.get("revision"), given.get("variant"))
+    scorers = [partial(check_components, *each) for each in scorers_of(run)]
+    where = given.get("path"), given.get("revision"), given.get("variant")
+    check_all([*scorers, partial(check_available, *where)])
+
+
+def scorers_of(run: RunConfig) -> list[tuple[Any, str, Kind]]:
+    """What scores pictures: sections as plain values, with their keys and kinds."""
+    plain = run.model_dump(by_alias=True, include={"reward": True, "validation": True})
+    return [
+        (plain["reward"], "reward", REWARD),
+        (plain["validation"]["metrics"], "validation.metrics", METRIC),
+        (plain["validation"]["embedding"], "validation.embedding", EMBEDDING),
+    ]

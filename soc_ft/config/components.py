@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from soc_ft.checking import check_call, validated
 from soc_ft.config.kinds import METHOD, Kind
-from soc_ft.errors import ConfigError, did_you_mean
+from soc_ft.errors import ConfigError, check_all, did_you_mean
 from soc_ft.methods import Method
 from soc_ft.options import Component
 from soc_ft.rewards.base import ChecksArguments, ImportsNames
@@ -59,10 +60,12 @@ def check_components(value: Any, key: str, kind: Kind) -> None:
         ConfigError: one is not of the kind, or an argument is wrong, or names weights that cannot
             be had.
     """
+    checks = []
     for place, component in components_in(value, key):
         found = component_class(component, place, kind)
         if isinstance(found, ChecksArguments):
-            found.check_arguments(component.arguments, place)
+            checks.append(partial(found.check_arguments, component.arguments, place))
+    check_all(checks)
 
 
 def build_method(component: Component, key: str = "method") -> Method:

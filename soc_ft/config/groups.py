@@ -15,9 +15,9 @@ from soc_ft.errors import ConfigError, did_you_mean
 from soc_ft.files import conf_dir
 
 
-def options(group: str) -> list[str]:
-    """Names of a group's options: the shipped ones and those of ``--config-dir``."""
-    folders = [conf_dir(), *_own_folders()]
+def options(group: str, own: Sequence[Path] = ()) -> list[str]:
+    """Names of a group's options: the shipped ones, those of ``--config-dir``, and of ``own``."""
+    folders = [conf_dir(), *_own_folders(), *own]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 

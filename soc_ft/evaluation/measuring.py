@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from torch import Tensor
 
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
+from soc_ft.instantiation import build
 from soc_ft.rewards.trial import try_embedding, try_reward
 
 Metric = Callable[[Tensor, Sequence[str]], Tensor]
@@ -27,7 +27,7 @@ def build_measure(label: str, measure: Measure, device: torch.device, size: int)
     Raises:
         ConfigError: its weights are missing, or it does not measure as it should.
     """
-    metric = instantiate(measure.component)
+    metric = build(measure.component, f"metrics.{label}")
     try_measure(metric, f"metrics.{label}", device, size)
     return metric
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
@@ -18,6 +17,7 @@ from soc_ft.evaluation.plan import Plan
 from soc_ft.evaluation.scoring import score
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
+from soc_ft.instantiation import build
 from soc_ft.models.devices import usable_device
 from soc_ft.plotting.sheets import picture_grid
 from soc_ft.records.layout import CONFIG_FILE
@@ -93,7 +93,7 @@ def _record(
         name = f"evaluation of {plan.source.run_dir.name}"
     if "run_name" in tracking:
         tracking["run_name"] = name
-    logger = RunLogger(output, instantiate(tracking))
+    logger = RunLogger(output, build(tracking, "tracking"))
     logger.start(flatten(plain), tags)
     logger.rewind(0)
     logger.log_metrics(flat_metrics(results), step=0)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 
 if TYPE_CHECKING:
     import torch
@@ -71,11 +71,20 @@ class DreamSimEmbedding:
         folder = cache_folder(arguments.get("cache"))
         for name in FILES:
             if not (folder / name).is_file():
-                raise ConfigError(
-                    f"{key}.cache: the folder {folder} has no {name}; fill it where there is a "
-                    "network with python -c \"from dreamsim import dreamsim; dreamsim(device='cpu',"
-                    f" cache_dir='{folder}')\", or name another in {CACHE_VARIABLE}"
+                filling = f"from dreamsim import dreamsim; dreamsim(cache_dir='{folder}')"
+                missing = MissingFile(
+                    f"{key}.cache={folder}",
+                    f'python -c "{filling}"',
+                    f"{key}.cache=/folder, {CACHE_VARIABLE}=/folder",
                 )
+                raise MissingWeights(f"the folder {folder} has no {name}", [missing])
+
+    @classmethod
+    def download(cls, arguments: Mapping[str, Any]) -> None:
+        """Let dreamsim fill the folder; arguments as of the constructor."""
+        from dreamsim import dreamsim
+
+        dreamsim(device="cpu", cache_dir=str(cache_folder(arguments.get("cache"))))
 
     def to(self, device: torch.device | str) -> Self:
         """Move the networks to a device."""

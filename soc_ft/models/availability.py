@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.files import PACKAGE
 from soc_ft.hub import is_hub_id, obstacle
 
@@ -166,9 +166,11 @@ def variant_of(weights: Path) -> str:
 
 
 def _missing(path: str, problem: str) -> ConfigError:
-    return ConfigError(
-        f"model.path={path}: no weights, {problem}. Provide them in one of three ways: "
-        "a folder in diffusers format, downloaded with `hf download` or copied "
-        "(model.path=/folder); a single-file checkpoint (model.path=/file.safetensors); "
-        "or run the embedded model (experiment=quickstart), which needs no download"
+    home = path if is_hub_id(path) else "OWNER/NAME"
+    missing = MissingFile(
+        f"model.path={path}",
+        f"hf download {home}",
+        "model.path=/folder in diffusers format or model.path=/file.safetensors",
     )
+    further = "; experiment=quickstart, the embedded model, needs no download"
+    return MissingWeights(problem, [missing], further)

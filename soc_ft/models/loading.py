@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from soc_ft.errors import ConfigError
+from soc_ft.instantiation import build
 from soc_ft.models.availability import Source, locate
 from soc_ft.models.finetune import FineTuning, Frozen
 from soc_ft.options import builds
@@ -90,12 +91,8 @@ def build_model(
     Raises:
         ConfigError: weights are missing or unfit.
     """
-    from hydra.utils import instantiate
-
-    mode = Frozen() if finetune is None else instantiate(finetune)
-    loaded: DiffusionModel = instantiate(model, _partial_=True)(
-        finetune=mode, scheduler=noise_levels
-    )
+    mode = Frozen() if finetune is None else build(finetune, "finetune")
+    loaded: DiffusionModel = build(model, "model", finetune=mode, scheduler=noise_levels)
     return loaded
 
 
@@ -145,6 +142,21 @@ def load_pipeline(
         raise ConfigError(f"model.path={path}: cannot be loaded{hint} ({said})") from error
     _require_text_to_image(path, pipeline)
     return pipeline
+
+
+def download(path: str, revision: str | None = None, variant: str | None = None) -> None:
+    """Download a pipeline from the hub into its cache; arguments as of :func:`load_pipeline`.
+
+    Raises:
+        ConfigError: the download fails.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        StableDiffusionPipeline.download(path, revision=revision, variant=variant, **_LEFT_OUT)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"model.path={path}: cannot be downloaded ({said})") from error
 
 
 def _from_file(source: Source, config: str | None, dtype: torch.dtype) -> StableDiffusionPipeline:

@@ -54,6 +54,16 @@ class ChecksArguments(Protocol):
 
 
 @runtime_checkable
+class Downloads(Protocol):
+    """A component with weights that can be downloaded ahead."""
+
+    @classmethod
+    def download(cls, arguments: Mapping[str, Any]) -> None:
+        """Download what is not there; arguments as of the constructor."""
+        ...
+
+
+@runtime_checkable
 class ImportsNames(Protocol):
     """A component with arguments that are dotted names of code, which it imports."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from soc_ft.checking import check_call
+from soc_ft.errors import check_all
 from soc_ft.options import BatchSize, Precision
 from soc_ft.rewards.weights import WeightFile
 
@@ -88,8 +89,13 @@ class NetworkReward(ABC):
             ConfigError: names the argument and says what to do.
         """
         check_call(cls, arguments, key)
+        check_all(replace(file, key=key).check for file in cls.files(arguments).values())
+
+    @classmethod
+    def download(cls, arguments: Mapping[str, Any]) -> None:
+        """Download the files that are not there; arguments as of the constructor."""
         for file in cls.files(arguments).values():
-            replace(file, key=key).check()
+            file.fetch()
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score pictures; gradients reach them, and only them.

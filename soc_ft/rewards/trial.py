@@ -25,6 +25,8 @@ def try_reward(
     device: torch.device | str = "cpu",
     size: int = 64,
     prompts: Sequence[str] = (),
+    *,
+    gradient: bool = False,
 ) -> None:
     """Check what a reward or metric makes of two random pictures.
 
@@ -34,24 +36,24 @@ def try_reward(
         device: where it will be used; it is moved there.
         size: height and width of the pictures, in pixels.
         prompts: the first two are used.
+        gradient: of the scores with respect to the pictures will be used.
 
     Raises:
         ConfigError: it raises, or returns anything but one finite number for each picture, on the
-            pictures' device, with a gradient if it says that it is ``differentiable``.
+            pictures' device, with a gradient if that will be used.
     """
     named = f"{key} ({getattr(reward, 'name', type(reward).__name__)})"
     images = _pictures(size, device)
-    differentiable = bool(getattr(reward, "differentiable", False))
-    images.requires_grad_(differentiable)
+    images.requires_grad_(gradient)
     texts = [*prompts[:2], *_DEFAULT_PROMPTS][:2]
     _moved(reward, named, device)
-    with torch.enable_grad():
+    with torch.set_grad_enabled(gradient):
         if isinstance(reward, Composite):
             for part, scores in _called(reward.part_scores, named, images, texts).items():
                 _check_scores(scores, f"{named}, part {part}", images)
         scores = _called(reward, named, images, texts)
         _check_scores(scores, named, images)
-        if differentiable:
+        if gradient:
             _check_gradient(scores, named, images)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.hub import is_hub_id, obstacle
 
 
@@ -93,8 +93,9 @@ class WeightFile:
         return repository, revision or None
 
     def _missing(self, problem: str) -> ConfigError:
-        return ConfigError(
-            f"{self}: not found, {problem}. Provide it in one of two ways: download it where there "
-            f"is a network (hf download {self.repository} {self.filename}); or copy the file and "
-            f"name it ({self.key}.{self.argument}=/path/{self.filename})"
+        missing = MissingFile(
+            str(self),
+            f"hf download {self.repository} {self.filename}",
+            f"{self.key}.{self.argument}=/path/{self.filename}",
         )
+        return MissingWeights(problem, [missing])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
+from soc_ft.instantiation import build
 from soc_ft.methods import Method
 from soc_ft.methods.problem import Problem
 from soc_ft.models.availability import picture_size
@@ -68,12 +68,18 @@ def build_module(
     held_out = load_prompts(
         run.prompts.validation, run.prompts.column, limit=run.validation.prompts
     )
-    reward = reward or instantiate(config.reward)
+    reward = reward or build(config.reward, "reward")
     validation = config.validation
-    embedding = instantiate(validation.embedding) if validation.embedding else None
-    metrics = {name: instantiate(metric) for name, metric in validation.metrics.items()}
-    _try_scorers(run, model, held_out, reward, embedding, metrics)
-    method: Method = instantiate(config.method)
+    embedding = (
+        build(validation.embedding, "validation.embedding") if validation.embedding else None
+    )
+    metrics = {
+        name: build(metric, f"validation.metrics.{name}")
+        for name, metric in validation.metrics.items()
+    }
+    method: Method = build(config.method, "method")
+    gradient = method.needs.reward_gradient
+    _try_scorers(run, model, held_out, reward, gradient, embedding, metrics)
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
     for anchor in method.needs.anchors:
@@ -100,6 +106,7 @@ def _try_scorers(
     model: DiffusionModel | None,
     prompts: Sequence[str],
     reward: Reward,
+    gradient: bool,
     embedding: Any,
     metrics: Mapping[str, Any],
 ) -> None:
@@ -112,7 +119,7 @@ def _try_scorers(
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     else:
         device = torch.device("cpu")
-    try_reward(reward, "reward", device, size, prompts)
+    try_reward(reward, "reward", device, size, prompts, gradient=gradient)
     for name, metric in metrics.items():
         try_reward(metric, f"validation.metrics.{name}", device, size, prompts)
     if embedding is not None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +19,7 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.errors import Preempted, RunError
 from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import displayed, replace_file
+from soc_ft.instantiation import build
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.weights import save_weights
@@ -126,7 +126,7 @@ def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: boo
     params = run_params(origin.choices, plain)
     if config.tracking.get("run_name", "") is None:
         config.tracking.run_name = run_name(params, origin.overrides)
-    logger = RunLogger(folder, instantiate(config.tracking))
+    logger = RunLogger(folder, build(config.tracking, "tracking"))
     _write_configuration(folder, plain, origin)
     tags = provenance() | dict(origin.tags)
     tags |= {"overrides": " ".join(origin.overrides), "soc_ft.config_hash": config_hash(plain)}

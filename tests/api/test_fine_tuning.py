@@ -132,7 +132,7 @@ def test_a_reward_that_breaks_leaves_the_model_as_it_was(tmp_path: Path) -> None
         return image.mean()  # type: ignore[name-defined] # noqa: F821
 
     model = tiny()
-    with pytest.raises(NameError):
+    with pytest.raises(ConfigError, match=r"reward \(broken\): raised NameError .* 'image'"):
         trained(model, tmp_path / "broken", reward=broken)
     assert trained(model, tmp_path / "run", "trainer.steps=1").results
 

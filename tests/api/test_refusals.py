@@ -13,14 +13,14 @@ from soc_ft.models.model import DiffusionModel
 from tests.api.small import PROMPTS, SMALL, redness, tiny, trained, without_gradient
 from tests.scorers import Redness
 
-SHAPE = r"returned shape \(\) for 3 pictures; return one number for each, shape \(3,\)"
+SHAPE = r"returned shape \(\) for 2 pictures; return one number for each, shape \(2,\)"
 
 
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
         (lambda images, prompts: images.mean(), SHAPE),
-        (lambda images, prompts: None, r"function: returned NoneType for 3 pictures"),
+        (lambda images, prompts: None, r"function: returned NoneType for 2 pictures"),
         (lambda images, prompts: images.detach().mean((1, 2, 3)), r"no gradient .*differentiable"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_missing_file_is_named_with_the_way_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when the folder is not looked for where it is said to be."""
-    with pytest.raises(ConfigError, match=r"metrics\.x\.cache: .*dino_vitbase16.*cache_dir="):
+    with pytest.raises(ConfigError, match=r"metrics\.x\.cache=.*dino_vitbase16.*cache_dir="):
         DreamSimEmbedding.check_arguments({"cache": str(tmp_path)}, "metrics.x")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "variable"))
     with pytest.raises(ConfigError, match="variable"):

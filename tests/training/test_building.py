@@ -49,8 +49,10 @@ def test_a_round_is_kept_where_the_configuration_says(
 
     The meta device stands in for one that is not the model's.
     """
-    config = composed(*TINY, "buffer.device=meta")
-    module = build_module(config, check(config), tmp_path)
+    config = composed(*TINY)
+    run = check(config)
+    run.buffer.device = "meta"
+    module = build_module(config, run, tmp_path)
     module.prepare_buffer(rank=0, ranks=1)
     monkeypatch.setattr(type(module.collector), "_prepared", lambda *_: {})
     kept = module.collector.collect(module.buffer, 0)
