@@ -126,7 +126,9 @@ def _one_line(
     first = found[0]
     key = ".".join(str(part) for part in (*prefix, *place))
     if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}"
+        known = _keys_at(model, place[:-1])
+        there = f" (there are: {', '.join(known)})" if known else ""
+        text = f"{key}: unknown key{did_you_mean(str(place[-1]), known) or there}"
     elif first["type"] == "missing":
         text = f"{key}: this key is missing"
     else:
@@ -157,11 +159,15 @@ def _said(problems: list[Any]) -> str:
     if len(said) > 1 and all(each.startswith(start) for each in said):
         said = [start + " or ".join(dict.fromkeys(each.removeprefix(start) for each in said))]
     words = said[0].replace(start, "must be ")
+    for container in ("tuple", "array", "set"):
+        words = words.replace(f"a valid {container}", "a list")
     return words[0].lower() + words[1:]
 
 
 def shown(value: Any, limit: int = 200) -> str:
     """A value in a message, as it was typed: text without quotes, unless it would not be seen."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     visible = isinstance(value, str) and value and value == " ".join(value.split())
     text = value if visible else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import logging
 import os
+import pickle
+import re
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +26,20 @@ def displayed(path: Path) -> str:
     """A path as the person would type it: relative where it lies below the current folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def unreadable(error: BaseException) -> str:
+    """Why weights cannot be read, in a few words.
+
+    Without PyTorch's own, which explain how to run the code in a file instead.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found:
+            return f"it holds more than tensors, {found[1]}, which could run code when it is read"
+    return f"it is cut off or damaged, or holds no weights at all; {type(error).__name__}"
 
 
 def replace_file(path: Path, content: bytes) -> None:

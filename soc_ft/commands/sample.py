@@ -63,7 +63,7 @@ def sample(config: DictConfig) -> None:
     check_device(settings.device)
     folder, run_config = open_run(settings.run)
     check_trusted(run_config, ["model", "finetune"], settings.trust)
-    of_run = validated(Prompts, run_config["prompts"], ("prompts",))
+    of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
     given = settings.prompts
     prompts = given_prompts(
         of_run.validation if given is None else given, of_run.column, settings.num_prompts
@@ -89,8 +89,8 @@ def pictures_of_run(
     settings: SampleSettings, folder: Path, run_config: Mapping[str, Any], prompts: list[str]
 ) -> Tensor:
     """(P * samples_per_prompt, 3, H, W) uint8 from the run's model and its schedule."""
-    scheduler = validated(Scheduler, run_config["scheduler"], ("scheduler",))
-    where, mode = run_config["model"], run_config["finetune"]
+    scheduler = validated(Scheduler, run_config.get("scheduler") or {}, ("scheduler",))
+    where, mode = run_config.get("model") or {}, run_config.get("finetune") or {}
     component_class(validated(Model, where, ("model",)), "model", MODEL)
     component_class(validated(Component, mode, ("finetune",)), "finetune", FINETUNE)
     check_available(where["path"], where.get("revision"), where.get("variant"))

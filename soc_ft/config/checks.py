@@ -36,6 +36,7 @@ def check(config: DictConfig) -> RunConfig:
     run, method = parse(config)
     _check_sizes(run, method)
     _check_needs(run, method)
+    _check_metrics(run)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
     _check_weights(run)
@@ -115,6 +116,14 @@ def _check_needs(run: RunConfig, method: Method) -> None:
                 f"{key}={reward.name}: has no gradient, which method {name} needs; choose a reward "
                 "with `differentiable = True`, such as reward=shapes"
             )
+
+
+def _check_metrics(run: RunConfig) -> None:
+    """Check that metrics give scores."""
+    for name, component in run.validation.metrics.items():
+        key = f"validation.metrics.{name}"
+        if getattr(component_class(component, key, METRIC), "embeds", False):
+            raise ConfigError(f"{key}: gives vectors; name it as validation.embedding")
 
 
 def _name(run: RunConfig) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from soc_ft.options import (
     Component,
@@ -114,23 +114,29 @@ class Validation(Section):
     metrics: dict[str, Component]
 
 
+def _file_name(value: str) -> str:
+    if not value or "/" in value:
+        raise ValueError("must be a name that a folder can have, without a slash")
+    return value
+
+
 class RunConfig(Section):
     """The whole configuration of ``python -m soc_ft``."""
 
     method: Component
     reward: Component
+    model: Model
+    finetune: Component
     cfg_mode: CFGMode
     scheduler: Scheduler
     buffer: Buffer
-    model: Model
-    finetune: Component
     prompts: Prompts
     trainer: Trainer
     validation: Validation
     tracking: Component | None
     lambda_: Positive = Field(alias="lambda")
     seed: CountOrZero
-    name: Annotated[str, Field(pattern=r"^[^/]+$")]
+    name: Annotated[str, AfterValidator(_file_name)]
     run_dir: str
     resume: Literal["auto", "never"]
     export: bool

@@ -51,7 +51,7 @@ def check_evaluation(config: DictConfig) -> Plan:
     if run_config is not None:
         _check_run(run_config, settings)
         if settings.tracking is None:
-            tracking = run_config["tracking"] or chosen("tracking", "tracking", "none")
+            tracking = run_config.get("tracking") or chosen("tracking", "tracking", "none")
     measures = _measures(settings, run_config)
     check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
@@ -115,7 +115,7 @@ def _source(
 
     weights = finetune = None
     if run_dir is not None and run_config is not None:
-        model, finetune = dict(run_config["model"]), run_config["finetune"]
+        model, finetune = dict(run_config.get("model") or {}), run_config["finetune"]
         weights = find_weights(run_dir, settings.checkpoint or "last")
     else:
         model = chosen("model", "model", settings.model or "")
@@ -139,7 +139,8 @@ def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[s
                 "prompts: a base model has none of its own; give a list, a file, or an option of "
                 f"conf/prompts ({', '.join(options('prompts'))})"
             )
-        given, column = run_config["prompts"]["validation"], run_config["prompts"]["column"]
+        own = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
+        given, column = own.validation, own.column
     elif given in options("prompts"):
         option = validated(Prompts, chosen("prompts", "prompts", given), ("prompts",))
         given, column = option.validation, option.column
@@ -151,7 +152,7 @@ def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[Sa
     found: dict[str, Scheduler] = {}
     own = None
     if run_config is not None:
-        own = validated(Scheduler, run_config["scheduler"], ("scheduler",))
+        own = validated(Scheduler, run_config.get("scheduler") or {}, ("scheduler",))
         if not settings.scheduler:
             name = schedule_option(own.noise_levels()) or "the run's"
             found[name] = own
@@ -224,10 +225,10 @@ def checked_measure(label: str, component: dict[str, Any]) -> Measure:
 
 
 def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    validation = run_config["validation"]
+    validation = run_config.get("validation") or {}
     reward = component_class(_typed(run_config, "reward"), "reward", REWARD)
-    components = {reward.name: run_config["reward"]} | validation["metrics"]
-    if validation["embedding"] is not None:
+    components = {reward.name: run_config["reward"]} | (validation.get("metrics") or {})
+    if validation.get("embedding") is not None:
         components["diversity"] = validation["embedding"]
     return components
 

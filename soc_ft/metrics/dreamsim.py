@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from soc_ft.errors import ConfigError, MissingFile, MissingWeights
+from soc_ft.files import unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +53,8 @@ class DreamSimEmbedding:
         try:
             self._model = _load(folder)
         except Exception as error:  # torch, pickle and PEFT raise a dozen unrelated types
-            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"{folder}: does not hold the weights of DreamSim's ensemble ({reason})"
+                f"{folder}: does not hold the weights of DreamSim's ensemble ({unreadable(error)})"
             ) from error
 
     @classmethod

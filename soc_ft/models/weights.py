@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from soc_ft.errors import ConfigError, RunError
+from soc_ft.files import unreadable
 
 
 def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
@@ -44,7 +45,7 @@ def naming_weights(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # torch, zipfile and pickle raise a dozen unrelated types
         raise ConfigError(
-            f"{path}: is not a checkpoint that can be read ({_reason(error)})"
+            f"{path}: is not a checkpoint that can be read ({unreadable(error)})"
         ) from error
 
 

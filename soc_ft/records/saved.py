@@ -31,7 +31,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark else ""
         said = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ConfigError(f"{path}{line}: is not YAML as soc_ft writes it ({said})") from None
-    if not isinstance(plain, dict):
+    if not isinstance(plain, dict) or not plain:
         raise ConfigError(f"{path}: holds no keys")
     for key, text in _texts(plain, ""):
         if "${" in text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,6 +39,8 @@ from soc_ft.records.layout import (
     SHEET_PROMPTS_FILE,
     sheet_name,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,20 @@ class ValidationResult:
             flat[name] = estimate.mean
             flat[f"{name}_error"] = estimate.error
         return flat
+
+
+@rank_zero_only
+def _tell_of_broken(rewards: Tensor, name: str) -> None:
+    """Say so if the base model's pictures have scores that are not finite."""
+    broken = int((~rewards.isfinite()).sum())
+    if broken:
+        _log.warning(
+            "reward %s: %d of %d held-out pictures of the base model have no finite score; means "
+            "over them have none either",
+            name,
+            broken,
+            rewards.numel(),
+        )
 
 
 @dataclass
@@ -181,6 +199,7 @@ class Validator:
             for name, values in everyone.items()
         }
         if self.baseline is None:
+            _tell_of_broken(by_prompt["reward"], self.problem.reward.name)
             self.baseline = {**by_prompt, "pictures": pictures}
         self.latest = by_prompt
         return self._result(by_prompt, pictures)

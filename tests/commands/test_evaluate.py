@@ -35,6 +35,7 @@ def evaluated(tmp_path: Path) -> Evaluate:
             f"output={tmp_path / 'evaluation'}",
             f"store={tmp_path / 'store'}",
             "tracking=none",
+            "trust=[tests.scorers.Redness]",
             "device=cpu",
             "num_prompts=2",
             "samples_per_prompt=2",

@@ -134,7 +134,7 @@ def test_networks_follow_to_a_device(
         ({"dtype": "float16"}, ["reward.dtype=float16", "'float32' or 'bfloat16'"]),
         ({"batch_size": 0}, ["reward.batch_size=0", "greater than or equal to 1"]),
         ({"batch_size": 1.5}, ["reward.batch_size=1.5"]),
-        ({"batch_size": True}, ["reward.batch_size=True"]),
+        ({"batch_size": True}, ["reward.batch_size=true"]),
         ({"version": "v3"}, ["reward.version=v3", "'v2.0' or 'v2.1'"]),
     ],
 )

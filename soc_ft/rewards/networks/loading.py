@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from soc_ft.errors import ConfigError
+from soc_ft.files import unreadable
 from soc_ft.rewards.weights import WeightFile
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -92,11 +93,16 @@ def read_weights(path: Path, named: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+    ) as error:
         raise ConfigError(
-            f"{named}: {path} cannot be read as weights; it may be truncated, or not be a "
-            f"checkpoint at all ({type(error).__name__}: {said})"
+            f"{named}: {path} cannot be read as weights ({unreadable(error)})"
         ) from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
