@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -72,6 +73,18 @@ def check_call(
     for name in named:
         if parameters[name].default is inspect.Parameter.empty and name not in arguments:
             raise ConfigError(f"{key}.{name}: this key is missing ({_name(called)} needs it)")
+
+
+def check_folder(folder: str, key: str) -> None:
+    """Check that a folder is there or can be made, as far as names go.
+
+    Raises:
+        ConfigError: it is a file, or lies below one.
+    """
+    path = Path(folder).expanduser().absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{key}={folder}: {there} is a file; name a folder")
 
 
 def _name(called: Callable[..., Any]) -> str:

@@ -24,6 +24,8 @@ from soc_ft.commands.help import help_of
 from soc_ft.config.hydra_errors import closest_key, one_line
 from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.files import conf_dir, remove_if_empty
+from soc_ft.reporting.callback import SweepReport
+from soc_ft.sweeps.launcher import forget
 from soc_ft.sweeps.local import LocalLauncher
 from soc_ft.sweeps.slurm import SlurmLauncher
 
@@ -65,6 +67,8 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     except Exception as error:
         composing = not started and (isinstance(error, HydraException) or not _is_ours(error))
         if composing:  # some of Hydra's are OSErrors
+            if SweepReport.begun is not None:
+                forget(SweepReport.begun)
             advice = _advice(config_name, folder, arguments)
             _exit(2, one_line(error, _overrides(arguments), advice))
         if not _is_ours(error):
@@ -152,7 +156,7 @@ def _exiting(task: Task, started: list[bool]) -> Task:
 
 def _exit_for(error: Exception) -> NoReturn:
     line = _os_line(error) if isinstance(error, OSError) else str(error)
-    _exit(2 if isinstance(error, ConfigError) else 1, line)
+    _exit(2 if isinstance(error, ConfigError | FileExistsError | NotADirectoryError) else 1, line)
 
 
 def _exit(code: int, line: str) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from omegaconf import DictConfig
 from pydantic import BeforeValidator
 
-from soc_ft.checking import validated
+from soc_ft.checking import check_folder, validated
 from soc_ft.commands.entry import run_command
 from soc_ft.config.checks import resolved
 from soc_ft.config.components import check_trusted, component_class
@@ -61,6 +61,7 @@ def sample(config: DictConfig) -> None:
     """
     settings = validated(SampleSettings, resolved(config))
     check_device(settings.device)
+    check_folder(settings.output, "output")
     folder, run_config = open_run(settings.run)
     check_trusted(run_config, ["model", "finetune"], settings.trust)
     of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))

@@ -17,6 +17,8 @@ from soc_ft.files import conf_dir
 
 def options(group: str, own: Sequence[Path] = ()) -> list[str]:
     """Names of a group's options: the shipped ones, those of ``--config-dir``, and of ``own``."""
+    if not group:
+        return []
     folders = [conf_dir(), *_own_folders(), *own]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 

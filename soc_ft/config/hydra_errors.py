@@ -51,6 +51,9 @@ def one_line(error: Exception, overrides: Sequence[str], advice: Callable[[str],
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"{key[1]}: unknown key{advice(key[1])}"
+    if "Ambiguous value for argument" in text:
+        several = text.partition("'")[2].partition("'")[0]
+        return f"{several}: several values are the jobs of a sweep (-m); a list has brackets"
     if "Config group override must be" in text:
         return _no_option(overrides) or " ".join(text.split())
     cause = error.__cause__
@@ -98,6 +101,8 @@ def _keys(section: DictConfig, above: str) -> Iterator[str]:
 def _unreadable(override: str) -> str:
     """What to do about an argument that is no override."""
     key, equals, value = override.partition("=")
+    if not key:
+        return f"{override}: has no key; write KEY{override}"
     if not equals:
         return f"{override}: is no override; write {override}=VALUE"
     if value.strip() == "" or value.endswith(","):
@@ -113,6 +118,8 @@ def _no_option(overrides: Sequence[str]) -> str | None:
     parser = OverridesParser.create()
     for override in overrides:
         (parsed,) = parser.parse_overrides([override])
+        if not parsed.key_or_group:
+            return _unreadable(override)
         value: Any = parsed.value()
         known = options(parsed.key_or_group)
         if known and not isinstance(value, str | list) and not parsed.is_delete():

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from soc_ft.checking import validated
+from soc_ft.checking import check_folder, validated
 from soc_ft.config.checks import resolved
 from soc_ft.config.components import check_components, check_trusted, component_class
 from soc_ft.config.groups import chosen, options, unknown_option
@@ -39,6 +39,8 @@ def check_evaluation(config: DictConfig) -> Plan:
     """
     settings = validated(Settings, resolved(config))
     check_device(settings.device)
+    check_folder(settings.output, "output")
+    check_folder(settings.store, "store")
     _check_source(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
     component_class(validated(Component, tracking, ("tracking",)), "tracking", TRACKER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -14,7 +14,17 @@ from soc_ft.sweeps.status import unfinished
 
 
 class SweepReport(Callback):
-    """Reports on a sweep when all its jobs have come to an end."""
+    """Reports on a sweep when all its jobs have come to an end.
+
+    Attributes:
+        begun: folder of the sweep that this process has begun.
+    """
+
+    begun: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note where Hydra writes before it composes the jobs."""
+        SweepReport.begun = Path(config.hydra.sweep.dir).absolute()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report, and exit with the number of jobs that failed."""

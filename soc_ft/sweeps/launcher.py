@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -61,17 +62,17 @@ class FolderLauncher(Launcher):
         folder = Path(self.config.hydra.sweep.dir).absolute()
         command = ["python", "-m", "soc_ft", *sys.argv[1:]]
         sweep = Sweep(folder, sweep_name(folder), self.name, self.parameters, command)
-        composed = [
-            self._compose(initial_job_idx + index, list(overrides))
-            for index, overrides in enumerate(job_overrides)
-        ]
         try:
+            composed = [
+                self._compose(initial_job_idx + index, list(overrides))
+                for index, overrides in enumerate(job_overrides)
+            ]
             self.check_machine()
             _check_free(folder)
             for place, job in composed:
                 self._check(place, job)
-        except ConfigError:
-            _forget(folder)
+        except (ConfigError, HydraException):
+            forget(folder)
             raise
         sweep.save()
         for place, job in composed:
@@ -129,7 +130,7 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Remove what Hydra wrote before the jobs were looked at, unless there is a sweep."""
     if not (folder / SWEEP_FILE).is_file():
         (folder / "multirun.yaml").unlink(missing_ok=True)
