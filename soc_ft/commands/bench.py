@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from soc_ft.checking import validated
 from soc_ft.commands.entry import run_command
-from soc_ft.errors import ConfigError
+from soc_ft.options import Count, Section
+
+
+class BenchSettings(Section):
+    """Keys of conf/bench.yaml."""
+
+    steps: Count
+    evaluations: Count
 
 
 def bench(config: DictConfig) -> None:
@@ -14,12 +22,11 @@ def bench(config: DictConfig) -> None:
     from soc_ft.config.machine import check_accelerator
 
     with open_dict(config):
-        settings = config.pop("bench")
+        plain = OmegaConf.to_container(config.pop("bench"))
         config.tracking = None
         config.validation.every = config.trainer.steps
-    for key in ("steps", "evaluations"):
-        if settings[key] < 1:
-            raise ConfigError(f"bench.{key}={settings[key]}: must be at least 1")
+    assert isinstance(plain, dict)
+    settings = validated(BenchSettings, {str(key): plain[key] for key in plain}, ("bench",))
     OmegaConf.resolve(config)
     run = check(config)
     check_accelerator(run.trainer)

@@ -46,7 +46,7 @@ def help_of(config_name: str, folder: str, arguments: Sequence[str]) -> str:
     text = (conf_dir() / folder / f"{config_name}.yaml").read_text()
     template: str = yaml.safe_load(text)["hydra"]["help"]["template"]
     groups = _groups(GROUP_KEYS.get(config_name, {}), own_folders(arguments))
-    return template.replace("$GROUPS\n", groups).replace("$KEYS\n", _keys(text))
+    return template.replace("$GROUPS\n", f"{groups}\n").replace("$KEYS\n", _keys(text))
 
 
 def _groups(keys: Mapping[str, Sequence[str]], own: Sequence[Path]) -> str:
