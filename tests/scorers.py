@@ -70,7 +70,8 @@ class EndsEarly(Redness):
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         self.gradients += images.requires_grad
-        if self.gradients == 3 and not self.mended.exists():
+        # The first is that of the trial before the model loads.
+        if self.gradients == 4 and not self.mended.exists():
             if self.ending == "raises":
                 raise ValueError("the reward broke")
             if self.ending == "dies":

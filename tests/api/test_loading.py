@@ -63,8 +63,8 @@ def test_wrong_arguments_of_loading_are_named(arguments: dict[str, Any], message
             {},
             r"name_or_path=shape: no such option; did you mean shapes\?.* folder or file",
         ),
-        ("/no/such/folder", {}, r"model\.path=/no/such/folder: no weights"),
-        ("no.safetensors", {}, r"model\.path=no\.safetensors: no weights"),
+        ("/no/such/folder", {}, r"model\.path=/no/such/folder: not found"),
+        ("no.safetensors", {}, r"model\.path=no\.safetensors: not found"),
         ("random:tiny", {"path": "x"}, r"path=x: name_or_path=random:tiny is the path already"),
     ],
 )

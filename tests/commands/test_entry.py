@@ -57,7 +57,7 @@ def test_an_unwritable_output_folder_is_one_line(tmp_path: Path) -> None:
     """Breaks when the folder is first written after the model has loaded."""
     (tmp_path / "file").touch()
     done = run(f"run_dir={tmp_path}/file/run")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"{tmp_path}/file" in done.stderr
 
