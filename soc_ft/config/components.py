@@ -79,6 +79,30 @@ def build_method(component: Component, key: str = "method") -> Method:
     return method
 
 
+BUILT = ("model", "finetune", "tracking", "reward", "validation.metrics", "validation.embedding")
+"""Sections of a run's configuration that an evaluation builds."""
+
+
+def code_beyond_ours(
+    config: Mapping[str, Any], sections: Collection[str] = BUILT
+) -> Iterator[tuple[str, str]]:
+    """What sections of a configuration name that is not soc_ft's own, with the keys.
+
+    Nothing of it is imported.
+    """
+    for section in sections:
+        value: Any = config
+        for part in section.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        for key, component in components_in(value, section):
+            if component.target.partition(".")[0] != __name__.partition(".")[0]:
+                yield f"{key}._target_", component.target
+                continue
+            found = _imported(component, key)
+            for name in found.imported_names if isinstance(found, ImportsNames) else ():
+                yield f"{key}.{name}", str(component.arguments.get(name))
+
+
 def check_trusted(config: Mapping[str, Any], sections: Collection[str], trusted: list[str]) -> None:
     """Check that a configuration from a run folder names no code but soc_ft's own.
 
@@ -93,22 +117,12 @@ def check_trusted(config: Mapping[str, Any], sections: Collection[str], trusted:
     Raises:
         ConfigError: names the first class that is neither.
     """
-    for section in sections:
-        value: Any = config
-        for part in section.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        for key, component in components_in(value, section):
-            names = {"_target_": component.target}
-            if component.target.partition(".")[0] == __name__.partition(".")[0]:
-                found = _imported(component, key)
-                imports = found.imported_names if isinstance(found, ImportsNames) else ()
-                names = {name: str(component.arguments.get(name)) for name in imports}
-            for name, named in names.items():
-                if named not in trusted and f"{named.rpartition('.')[0]}.*" not in trusted:
-                    raise ConfigError(
-                        f"{key}.{name}={named}: the run's config.yaml names code that is not "
-                        f"soc_ft's own, which would be run; if you trust it, add trust=[{named}]"
-                    )
+    for key, named in code_beyond_ours(config, sections):
+        if named not in trusted and f"{named.rpartition('.')[0]}.*" not in trusted:
+            raise ConfigError(
+                f"{key}={named}: the run's config.yaml names code that is not soc_ft's own, which "
+                f"would be run; if you trust it, add trust=[{named}]"
+            )
 
 
 def _of_kind(component: Component, key: str, kind: Kind) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from soc_ft.config.components import code_beyond_ours
 from soc_ft.config.schema import RunConfig
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import terminal_table
@@ -35,10 +36,12 @@ def summarise(
             "(same prompts, same noise)",
             "",
         ]
+    own = sorted({name for _, name in code_beyond_ours(run.model_dump(by_alias=True))})
+    trust = f" trust=[{','.join(own)}]" if own else ""
     lines += [
         f"  pictures    {displayed(folder / SAMPLE_FOLDER / sheet_name(last))}",
         f"  curves      {displayed(folder / CURVES_FILE)}",
-        f"  evaluate    python -m soc_ft.evaluate run={displayed(folder)}",
+        f"  evaluate    python -m soc_ft.evaluate run={displayed(folder)}{trust}",
     ]
     if exported is not None:
         lines.append(f"  model       {displayed(exported)}")
