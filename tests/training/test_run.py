@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from soc_ft.errors import RunError
+from soc_ft.errors import ConfigError, RunError
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from tests.conftest import TINY, command, curve, train_tiny
 from tests.trained import largest_difference, weights
@@ -149,10 +149,14 @@ def test_samples_that_are_not_finite_are_dropped_and_counted(tiny_run: TinyRun) 
     assert all(tensor.isfinite().all() for tensor in weights(folder).values())
 
 
-def test_too_many_broken_samples_stop_the_run(tiny_run: TinyRun) -> None:
-    """Breaks when a run goes on although its reward does not work."""
+def test_too_many_broken_samples_stop_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when a run goes on although its reward does not work, or starts with such a one."""
+    (tmp_path / "trees.txt").write_text("a tree\n")
+    broken = ("reward._target_=tests.scorers.BrokenFor", f"prompts.train={tmp_path}/trees.txt")
     with pytest.raises(RunError, match=r"optimizer step 0: 100% .* trainer.max_dropped=0.25"):
-        tiny_run("reward._target_=tests.scorers.BrokenFor", "+reward.word=house")
+        tiny_run(*broken, "+reward.word=tree")
+    with pytest.raises(ConfigError, match=r"reward \(broken\): returned nan for 2 pictures"):
+        tiny_run(*broken, "+reward.word=house")
 
 
 def test_losses_that_are_all_infinite_stop_the_run(
