@@ -7,23 +7,29 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from soc_ft.core import Process, ddim
+from soc_ft.core import Process, ddim_on_grid
 from soc_ft.errors import ConfigError
+from soc_ft.models.noise_schedule import check_schedule
 
 
 class SOCDDIMScheduler(DDIMScheduler):
     """DDIM (Song et al. 2021) for stochastic optimal control; drops into any diffusers pipeline.
 
-    It differs from ``DDIMScheduler`` in one number. The transition that leaves the training grid
-    ends at alpha_bar' = (1 + alpha_bar_{K-1}) / 2, instead of at 1 or at alpha_bar_0, so that its
-    sigma stays positive and the control is defined. ``step`` is inherited.
+    Its steps are the transitions of ``control_process``, which differ from ``DDIMScheduler`` in
+    where they end:
+
+    - The last one ends at alpha_bar' = (1 + alpha_bar_{K-1}) / 2, instead of at 1 or at
+      alpha_bar_0, so that its sigma stays positive and the control is defined.
+    - Every other one ends where the next begins. ``DDIMScheduler`` ends it at t - T // K, which is
+      the next timestep if K divides T or the spacing is "leading", and up to T / K away from it
+      with "linspace".
 
     For eta > 1 the noise of a transition may exceed the variance of its marginal,
-    sigma^2 > 1 - alpha_bar'. ``step`` then takes the root of a negative number and returns NaN, as
-    in diffusers; the schedule of ``control_process`` stays finite, with the sign of the root
-    changed.
+    sigma^2 > 1 - alpha_bar'. The sign of the root then changes, where diffusers returns NaN.
     """
 
     timesteps: Tensor
@@ -46,9 +52,8 @@ class SOCDDIMScheduler(DDIMScheduler):
     def control_process(self, num_steps: int, eta: float) -> Process:
         """The core's process whose A, c and sigma are those of ``step`` on ``num_steps`` steps.
 
-        Like ``step`` it takes the model's own output, of the configured prediction type, and
-        alpha_bar' at t - T // K. That is the next timestep wherever K divides T, and may be off by
-        one elsewhere. Resets the timesteps of this scheduler.
+        Like ``step`` it takes the model's own output, of the configured prediction type. Resets the
+        timesteps of this scheduler.
 
         Args:
             num_steps: K >= 1.
@@ -64,19 +69,60 @@ class SOCDDIMScheduler(DDIMScheduler):
                 "scheduler: clip_sample and thresholding make the transition non-linear in the "
                 "prediction; set both to false"
             )
+        check_schedule(self.config, {}, num_steps)
         try:
             self.set_timesteps(num_steps)
-            stride = self.config.num_train_timesteps // num_steps
-            timesteps = self.timesteps.cpu()
-            table = self.alphas_cumprod.cpu().double()
-            following = timesteps - stride
-            final = self.final_alpha_cumprod.cpu().double()
-            alpha_bar_next = torch.where(following >= 0, table[following.clamp(min=0)], final)
-            return ddim(
-                timesteps, table[timesteps], alpha_bar_next, eta, self.config.prediction_type
-            )
+            return self._process(eta)
         except ValueError as error:
             raise ConfigError(f"scheduler with num_steps={num_steps}: {error}") from None
+
+    def _process(self, eta: float) -> Process:
+        """That of the current timesteps."""
+        return ddim_on_grid(self.alphas_cumprod, self.timesteps, eta, self.config.prediction_type)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,  # nothing is clipped
+        generator: torch.Generator | None = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
+        """Sample one transition, as ``DDIMScheduler.step`` does with the same arguments.
+
+        Args:
+            model_output: (B, *latent), the network's own output.
+            timestep: one of the current timesteps.
+            sample: (B, *latent), state at ``timestep``.
+            eta: noise level, >= 0.
+            use_clipped_model_output: has no effect.
+            generator: of the noise; None is the global one.
+            variance_noise: (B, *latent), the noise itself.
+            return_dict: give the two tensors a name each.
+
+        Returns:
+            The next state and the clean prediction, (B, *latent) in the dtype of ``sample``.
+        """
+        (k,) = (self.timesteps.cpu() == int(timestep)).nonzero()[0].tolist()
+        process = self._process(eta)
+        state = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        following, clean = (
+            process.mean(k, state, model_output),
+            process.clean(k, state, model_output),
+        )
+        if eta > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    model_output.shape, generator, model_output.device, model_output.dtype
+                )
+            following = following + process.sigma[k].item() * variance_noise
+        following, clean = following.to(sample.dtype), clean.to(sample.dtype)
+        if not return_dict:
+            return following, clean
+        return DDIMSchedulerOutput(prev_sample=following, pred_original_sample=clean)
 
 
 def adapt_scheduler(
@@ -100,7 +146,8 @@ def adapt_scheduler(
     betas = {"beta_start": beta_start, "beta_end": beta_end, "beta_schedule": beta_schedule}
     changes: dict[str, Any] = {key: value for key, value in betas.items() if value is not None}
     if changes:
-        changes["trained_betas"] = None
+        # Neither belongs to the new noise schedule.
+        changes |= {"trained_betas": None, "rescale_betas_zero_snr": False}
     if timestep_spacing is not None:
         changes["timestep_spacing"] = timestep_spacing
     # Latents have no range to clip to; StableDiffusionPipeline corrects old checkpoints likewise.

@@ -26,58 +26,105 @@ def scheduler(**config: object) -> SOCDDIMScheduler:
     return SOCDDIMScheduler(**{**MEMORYLESS, "timestep_spacing": "trailing", **config})
 
 
-def in_double(scheduler: DDIMScheduler) -> DDIMScheduler:
-    """Compute the steps of a scheduler in float64, from the same table."""
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
-    return scheduler
-
-
-@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("num_steps", [50, 7])
-def test_step_is_diffusers_step(spacing: str, num_steps: int, prediction_type: str) -> None:
-    """Breaks if step changes anything but the alpha_bar that the last transition ends at."""
-    config = {"timestep_spacing": spacing, "prediction_type": prediction_type, "steps_offset": 1}
-    ours = scheduler(**config)
-    theirs = DDIMScheduler(**{**MEMORYLESS, **config})
-    ours.set_timesteps(num_steps)
+def diffusers_in_double(ours: SOCDDIMScheduler, num_steps: int) -> DDIMScheduler:
+    """Diffusers' own steps in float64, with the end of ours."""
+    theirs = DDIMScheduler.from_config(ours.config)
     theirs.set_timesteps(num_steps)
-    theirs.final_alpha_cumprod = (1 + ours.alphas_cumprod[ours.timesteps[-1]]) / 2
-    assert torch.equal(ours.timesteps, theirs.timesteps)
+    theirs.alphas_cumprod = theirs.alphas_cumprod.double()
+    theirs.final_alpha_cumprod = (1 + theirs.alphas_cumprod[theirs.timesteps[-1]]) / 2
+    return theirs
 
-    generator = torch.Generator().manual_seed(0)
-    x, output, noise = torch.randn(3, 2, 4, 8, 8, generator=generator)
-    for t in ours.timesteps:
-        for eta in (0.0, 0.5, 1.0):
-            arguments = {"eta": eta, "variance_noise": noise, "return_dict": False}
-            stepped = ours.step(output, t, x, **arguments)
-            assert torch.equal(stepped[0], theirs.step(output, t, x, **arguments)[0])
+
+REGULAR = [("trailing", 50), ("trailing", 10), ("leading", 50), ("leading", 30), ("leading", 7)]
+"""Grids on which diffusers' transitions end where the next one begins."""
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("num_steps", [50, 30, 7])
-def test_control_process_reproduces_every_step(
+@pytest.mark.parametrize(("spacing", "num_steps"), REGULAR)
+def test_control_process_is_diffusers_step(
     spacing: str, num_steps: int, eta: float, prediction_type: str
 ) -> None:
-    """Breaks if A, c, sigma or the clean prediction disagree with step, the last one included."""
+    """Breaks if A, c, sigma or the clean prediction disagree with DDIM, the last one included."""
     soc = scheduler(timestep_spacing=spacing, steps_offset=1, prediction_type=prediction_type)
     process = soc.control_process(num_steps, eta)
-    in_double(soc)
+    theirs = diffusers_in_double(soc, num_steps)
 
     generator = torch.Generator().manual_seed(0)
     x, output, noise = torch.randn(3, 1, 4, generator=generator, dtype=torch.float64)
     assert process.num_steps == num_steps
     assert process.eta == eta
-    assert process.times.tolist() == soc.timesteps.tolist()
-    for k, t in enumerate(soc.timesteps):
-        stepped = soc.step(output, t, x, eta=eta, variance_noise=noise)
+    assert process.times.tolist() == theirs.timesteps.tolist()
+    for k, t in enumerate(theirs.timesteps):
+        stepped = theirs.step(output, t, x, eta=eta, variance_noise=noise)
         ours = process.mean(k, x, output) + process.sigma[k] * noise
         torch.testing.assert_close(ours, stepped.prev_sample, rtol=1e-12, atol=1e-12)
         clean = process.clean(k, x, output)
         torch.testing.assert_close(clean, stepped.pred_original_sample, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("num_steps", [50, 10, 7])
+def test_every_transition_ends_where_the_next_begins(spacing: str, num_steps: int) -> None:
+    """Breaks if a transition ends at t - T // K where that is no timestep of the grid."""
+    soc = scheduler(timestep_spacing=spacing, steps_offset=1)
+    process = soc.control_process(num_steps, 1.0)
+    alpha_bar = soc.alphas_cumprod.double()[soc.timesteps]
+    # For outputs of noise A^2 is alpha_bar' / alpha_bar.
+    torch.testing.assert_close((process.A**2 * alpha_bar)[:-1], alpha_bar[1:])
+
+
+def test_an_exact_model_samples_its_mean_on_an_uneven_grid() -> None:
+    """Breaks if the state is at another noise level than the one that the model is told."""
+    mean, variance = 1.0, 0.2
+    soc = scheduler(timestep_spacing="linspace")
+    table, found = soc.alphas_cumprod.double(), []
+    for eta in (1.0, 0.0):
+        process = soc.control_process(10, eta)
+        state = torch.zeros((), dtype=torch.float64)  # the mean of the states
+        for k, alpha_bar in enumerate(table[soc.timesteps]):
+            spread = alpha_bar * variance + 1 - alpha_bar
+            noise = (state - alpha_bar.sqrt() * mean) * (1 - alpha_bar).sqrt() / spread
+            state = process.A[k] * state + process.c[k] * noise
+        found.append(state.item())
+    assert found == pytest.approx([0.999, 0.975], abs=2e-3)  # 0.970 and 0.915 otherwise
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("num_steps", [50, 7])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
+def test_step_is_the_process(
+    spacing: str, num_steps: int, eta: float, prediction_type: str
+) -> None:
+    """Breaks if a pipeline with the scheduler samples otherwise than the core."""
+    soc = scheduler(timestep_spacing=spacing, steps_offset=1, prediction_type=prediction_type)
+    process = soc.control_process(num_steps, eta)
+    generator = torch.Generator().manual_seed(0)
+    x, output, noise = torch.randn(3, 2, 4, 8, 8, generator=generator)
+    for k, t in enumerate(soc.timesteps):
+        expected = process.mean(k, x, output) + process.sigma[k].float() * noise
+        following, clean = soc.step(output, t, x, eta, variance_noise=noise, return_dict=False)
+        torch.testing.assert_close(following, expected)
+        torch.testing.assert_close(clean, process.clean(k, x, output))
+
+
+def test_step_draws_and_rounds_as_diffusers_does() -> None:
+    """Breaks if a pipeline's generator is not used, or half precision spoils the coefficients."""
+    soc = scheduler()
+    soc.set_timesteps(50)
+    theirs = DDIMScheduler.from_config(soc.config)
+    theirs.set_timesteps(50)
+    x, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    ours, expected = (
+        each.step(output.float(), 999, x.float(), 1.0, generator=torch.Generator().manual_seed(1))
+        for each in (soc, theirs)
+    )
+    torch.testing.assert_close(ours.prev_sample, expected.prev_sample)
+    torch.testing.assert_close(ours.pred_original_sample, expected.pred_original_sample)
+    rounded = soc.step(output, 999, x, return_dict=False)[0]
+    exact = soc.step(output.float(), 999, x.float(), return_dict=False)[0]
+    assert torch.equal(rounded, exact.bfloat16())
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
@@ -85,9 +132,12 @@ def test_control_process_in_single_precision(prediction_type: str) -> None:
     """Breaks if the float32 steps of a pipeline drift from the core beyond rounding."""
     soc = scheduler(prediction_type=prediction_type)
     process = soc.control_process(50, 1.0)
+    theirs = DDIMScheduler.from_config(soc.config)
+    theirs.set_timesteps(50)
+    theirs.final_alpha_cumprod = (1 + theirs.alphas_cumprod[theirs.timesteps[-1]]) / 2
     x, output, noise = torch.randn(3, 64, 4, generator=torch.Generator().manual_seed(0))
     for k, t in enumerate(soc.timesteps):
-        stepped = soc.step(output, t, x, eta=1.0, variance_noise=noise, return_dict=False)[0]
+        stepped = theirs.step(output, t, x, eta=1.0, variance_noise=noise, return_dict=False)[0]
         ours = process.mean(k, x, output) + process.sigma[k].float() * noise
         torch.testing.assert_close(ours, stepped, rtol=2e-6, atol=2e-5)
 
@@ -120,14 +170,13 @@ def test_sigma_of_the_last_step_is_positive() -> None:
     assert process.A[-1].item() ** 2 * alpha_bar == pytest.approx((1 + alpha_bar) / 2)
 
 
-def test_eta_above_one_stays_finite_where_step_does_not() -> None:
-    """Breaks if the documented difference to diffusers for eta > 1 changes."""
+def test_eta_above_one_stays_finite() -> None:
+    """Breaks if the noise that exceeds the variance of the marginal gives NaN, as in diffusers."""
     soc = scheduler()
     process = soc.control_process(50, 2.0)
     assert process.c.isfinite().all()
     x = torch.ones(1, 4)
-    last = soc.step(x, soc.timesteps[-1], x, eta=2.0, variance_noise=x, return_dict=False)[0]
-    assert last.isnan().all()
+    assert soc.step(x, soc.timesteps[-1], x, eta=2.0, variance_noise=x)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("num_steps", [61, 103, 999])
@@ -170,6 +219,15 @@ def test_adapting_a_checkpoint_keeps_what_is_not_changed() -> None:
     assert changed.config.timestep_spacing == "trailing"
 
 
+def test_new_betas_do_without_the_checkpoints_rescaling() -> None:
+    """Breaks if memoryless betas are rescaled to zero signal, as only the checkpoint's were."""
+    checkpoint = DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction").config
+    adapted = adapt_scheduler(checkpoint, beta_start=0.002, beta_end=0.009)
+    adapted.control_process(50, 1.0)
+    assert adapted.betas[-1] == pytest.approx(0.009)
+    assert adapt_scheduler(checkpoint).config.rescale_betas_zero_snr
+
+
 @pytest.mark.parametrize(
     ("config", "num_steps", "message"),
     [
@@ -177,7 +235,12 @@ def test_adapting_a_checkpoint_keeps_what_is_not_changed() -> None:
         ({"thresholding": True}, 50, "thresholding"),
         ({"prediction_type": "flow"}, 50, "'flow'"),
         ({}, 1001, "1001"),
-        ({"rescale_betas_zero_snr": True}, 50, "alpha_bar"),
+        (
+            {"rescale_betas_zero_snr": True},
+            50,
+            "rescale_betas_zero_snr=true.*=memoryless",
+        ),
+        ({"timestep_spacing": "leading", "steps_offset": 1}, 1000, "begins at timestep 1000.*999"),
     ],
 )
 def test_impossible_processes_are_refused(

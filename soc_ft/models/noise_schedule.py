@@ -1,0 +1,97 @@
+"""Whether the noise schedule of a checkpoint can be sampled and controlled, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from soc_ft.errors import ConfigError
+
+SCHEDULERS = frozenset(
+    f"{name}Scheduler"
+    for name in (
+        "DDIM",
+        "DDIMParallel",
+        "DDPM",
+        "DDPMParallel",
+        "DEISMultistep",
+        "DPMSolverMultistep",
+        "DPMSolverSDE",
+        "DPMSolverSinglestep",
+        "EulerAncestralDiscrete",
+        "EulerDiscrete",
+        "HeunDiscrete",
+        "KDPM2AncestralDiscrete",
+        "KDPM2Discrete",
+        "LMSDiscrete",
+        "PNDM",
+        "SOCDDIM",
+        "UniPCMultistep",
+    )
+)
+"""Classes whose configuration describes a variance-preserving model with discrete timesteps."""
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+BETAS = ("beta_start", "beta_end", "beta_schedule")
+"""Keys that make a noise schedule of their own if one of them is changed."""
+
+
+def check_scheduler_class(name: str | None) -> None:
+    """Check that a scheduler is one of a variance-preserving model; None is not known.
+
+    Raises:
+        ConfigError: it is of another kind of model, which would be sampled wrongly.
+    """
+    if name is not None and name not in SCHEDULERS:
+        raise ConfigError(
+            f"scheduler: the checkpoint's is a {name}, which is not that of a Stable Diffusion 1.x "
+            "or 2.x (noise added in discrete timesteps); choose another model.path, or mend its "
+            "scheduler_config.json"
+        )
+
+
+def check_schedule(
+    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], num_steps: int | None = None
+) -> None:
+    """Check that K steps with a checkpoint's noise schedule have noise, signal and timesteps.
+
+    Args:
+        checkpoint: configuration of its scheduler.
+        changes: what is changed of it, as in ``scheduler.adapt_scheduler``; None changes nothing.
+        num_steps: K; None leaves the grid out.
+
+    Raises:
+        ConfigError: names the key, and the way round.
+    """
+    prediction = checkpoint.get("prediction_type", "epsilon")
+    if prediction not in PREDICTION_TYPES or checkpoint.get("use_flow_sigmas"):
+        said = "use_flow_sigmas=true" if prediction in PREDICTION_TYPES else repr(prediction)
+        raise ConfigError(
+            f"scheduler: the checkpoint predicts {said}, which is none of "
+            f"{', '.join(PREDICTION_TYPES)}; choose another model.path"
+        )
+    own_betas = all(changes.get(key) is None for key in BETAS)
+    if checkpoint.get("rescale_betas_zero_snr") and own_betas:
+        raise ConfigError(
+            "scheduler: the checkpoint's rescale_betas_zero_snr=true starts from noise without any "
+            "signal, where no step has a control; use scheduler=memoryless, whose betas replace "
+            f"the checkpoint's (or set one of {', '.join(f'scheduler.{key}' for key in BETAS)})"
+        )
+    if num_steps is not None:
+        _check_grid(checkpoint, changes.get("timestep_spacing"), num_steps)
+
+
+def _check_grid(checkpoint: Mapping[str, Any], spacing: str | None, num_steps: int) -> None:
+    total = checkpoint.get("num_train_timesteps", 1000)
+    if num_steps > total:
+        raise ConfigError(
+            f"scheduler.num_steps={num_steps}: the model has {total} training timesteps only"
+        )
+    offset = checkpoint.get("steps_offset", 0)
+    first = (num_steps - 1) * (total // num_steps) + offset
+    if (spacing or checkpoint.get("timestep_spacing", "leading")) == "leading" and first >= total:
+        raise ConfigError(
+            f"scheduler.num_steps={num_steps}: with timestep_spacing=leading and the checkpoint's "
+            f"steps_offset={offset} sampling begins at timestep {first}, but the last one is "
+            f"{total - 1}; use fewer steps or scheduler.timestep_spacing=trailing"
+        )
