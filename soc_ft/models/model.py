@@ -54,7 +54,8 @@ class DiffusionModel(nn.Module):
             family: gives its network away, which is changed in place.
             finetune: what is trained.
             scheduler: of sampling and fine-tuning.
-            frozen_dtype: of all weights that are not trained. Trained weights stay in float32.
+            frozen_dtype: of all weights that are not trained. Trained weights stay in float32, and
+                start from the base model's in ``frozen_dtype``.
             attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
             gradient_checkpointing: recompute activations of the networks and of the decoder in the
                 backward pass.
@@ -64,13 +65,15 @@ class DiffusionModel(nn.Module):
         self.family = family
         if attention == "plain":
             family.use_plain_attention()
+        # Before what is trained is made of it: so that starts from the same, rounded weights.
+        for parameter in family.parameters():
+            parameter.data = parameter.data.to(frozen_dtype)
         self.networks = finetune.attach(family)
         self.scheduler = scheduler
         self.guidance_scale = guidance_scale
         self.counter = EvaluationCounter()
-        for parameter in self.parameters():
-            dtype = torch.float32 if parameter.requires_grad else frozen_dtype
-            parameter.data = parameter.data.to(dtype)
+        for parameter in self.networks.trainable_parameters():
+            parameter.data = parameter.data.float()
         # The layout that convolutions are fastest in, on CPUs and on tensor cores.
         self.to(memory_format=torch.channels_last)
         if gradient_checkpointing:

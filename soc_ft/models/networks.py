@@ -57,9 +57,9 @@ class Networks(nn.Module, ABC):
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the base network (N, *latent)."""
 
+    @abstractmethod
     def trained_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the trained network (N, *latent), or an offset."""
-        return self._call(self.trained, x, t, condition)
 
     @abstractmethod
     def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -136,7 +136,12 @@ class Networks(nn.Module, ABC):
 
 
 class TwoNetworks(Networks):
-    """A frozen base network beside a trained one; anchors are further frozen networks."""
+    """A frozen base network beside a trained one; anchors are further frozen networks.
+
+    All compute in the precision that the base has its weights in, if that is less than float32:
+    the difference of trained and base would otherwise be that of two arithmetics, and the control
+    of a network that is not trained yet would not be zero.
+    """
 
     def __init__(
         self, base: nn.Module, trained: nn.Module, call: Call, *, additive: bool = False
@@ -148,11 +153,22 @@ class TwoNetworks(Networks):
 
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the frozen network."""
-        return self._call(self.base, x, t, condition)
+        return self._evaluate(self.base, x, t, condition)
+
+    def trained_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output of the trained network (N, *latent), or an offset."""
+        return self._evaluate(self.trained, x, t, condition)
 
     def anchor_output(self, name: str, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the anchor's network."""
-        return self._call(self.anchors[self._place(name)], x, t, condition)
+        return self._evaluate(self.anchors[self._place(name)], x, t, condition)
+
+    def _evaluate(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        precision = next(self.base.parameters()).dtype
+        if precision == torch.float32:  # leaves an autocast around it as it is
+            return self._call(network, x, t, condition)
+        with torch.autocast(x.device.type, precision):
+            return self._call(network, x, t, condition)
 
     def _copy_trained(self, name: str) -> None:
         self.anchors[self._place(name)] = copy.deepcopy(self.trained).requires_grad_(False)
@@ -207,6 +223,10 @@ class AdaptedNetwork(Networks):
         super().__init__(network, call)
         self._layers = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
         self._active: str | None = TRAINED
+
+    def trained_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Output with the trained adapter on."""
+        return self._call(self.trained, x, t, condition)
 
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output with the adapters off."""

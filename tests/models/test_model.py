@@ -110,9 +110,37 @@ def test_frozen_weights_in_bfloat16(mode: str) -> None:
     assert model.decode(x).dtype == torch.float32
     base, prediction = model.base(x, t, condition), model.trained(x, t, condition)
     assert base.dtype == prediction.dtype == torch.float32
-    # LoRA shares the rounded weights; a second network starts from exact ones.
-    tolerance = 0 if mode == "lora" else 0.1
-    torch.testing.assert_close(prediction, base, rtol=0, atol=tolerance)
+    exact = make_model(MODES[mode]).base(x, t, condition)
+    torch.testing.assert_close(base, exact, rtol=0, atol=0.1)
+    assert not torch.equal(base, exact)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "no offset"])
+@pytest.mark.parametrize("frozen_dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("autocast", [False, True], ids=["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_control_is_exactly_zero_before_training(
+    mode: str, frozen_dtype: torch.dtype, autocast: bool, scale: float
+) -> None:
+    """Breaks if base and trained start from other weights, or are evaluated in two precisions."""
+    modes = {**MODES, "no offset": Offset(init_scale=0.0)}
+    model = make_model(modes[mode], frozen_dtype=frozen_dtype, gradient_checkpointing=True)
+    x, t, condition = make_inputs(model)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        trained = model.trained(x, t, condition, scale)
+        base = model.base(x.requires_grad_(True), t, condition, scale)
+        assert torch.equal(trained, base)
+        model.add_anchor("old")
+        assert torch.equal(model.anchor("old", x, t, condition, scale), base)
+
+
+def test_a_small_offset_is_small_in_every_precision() -> None:
+    """Breaks if an offset comes with the difference of two precisions."""
+    for frozen_dtype in (torch.float32, torch.bfloat16):
+        model = make_model(Offset(init_scale=1e-3), frozen_dtype=frozen_dtype)
+        inputs = make_inputs(model)
+        difference = (model.trained(*inputs) - model.base(*inputs)).detach()
+        assert 0 < difference.std() < 2e-3
 
 
 def test_stays_in_evaluation_mode() -> None:
