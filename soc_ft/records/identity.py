@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         )
     before = leaves(read_mapping(saved))
     now = leaves(OmegaConf.to_container(config, resolve=True))
-    free = FREE_TO_CHANGE
+    free: Sequence[str] = FREE_TO_CHANGE
     if config.trainer.schedule != "constant":  # the rates of a longer run are others
         free = WITHOUT_EFFECT
     differing = [
