@@ -16,6 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.plugin import Plugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -59,7 +60,7 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     started: list[bool] = []
     try:
         _check_flags(arguments)
-        _register_launchers()
+        _register_plugins()
         main = hydra.main(
             version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
         )
@@ -120,16 +121,20 @@ def _advice(config_name: str, folder: str, arguments: Sequence[str]) -> Callable
     return said
 
 
-def _register_launchers() -> None:
-    """Let Hydra use the launchers of ``conf/hydra/launcher``.
+def _register_plugins() -> None:
+    """Let Hydra use the launchers of ``conf/hydra/launcher`` and the sweeper that suits them.
 
-    It takes launchers from the package ``hydra_plugins`` alone, so they get a second name there.
+    It takes plugins from the package ``hydra_plugins`` alone, so they get a second name there.
     """
+    registry = Plugins.instance()
+    from soc_ft.sweeps.sweeper import Sweeper
+
     module = types.ModuleType("hydra_plugins.soc_ft")
-    for launcher in (LocalLauncher, SlurmLauncher):
-        launcher.__module__ = module.__name__
-        setattr(module, launcher.__name__, launcher)
-        Plugins.instance().register(launcher)
+    plugins: tuple[type[Plugin], ...] = (LocalLauncher, SlurmLauncher, Sweeper)
+    for plugin in plugins:
+        plugin.__module__ = module.__name__
+        setattr(module, plugin.__name__, plugin)
+        registry.register(plugin)
     sys.modules[module.__name__] = module
 
 

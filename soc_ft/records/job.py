@@ -10,12 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from soc_ft.errors import ConfigError
 from soc_ft.files import replace_file
 from soc_ft.records.json_lines import JsonLines
 from soc_ft.records.layout import JOB_FILE, STATUS_FILE, SUBMISSIONS_FILE
+from soc_ft.records.plain_yaml import read_yaml, write_yaml
 
 
 class JobState(StrEnum):
@@ -54,15 +53,13 @@ class Job:
 
     def save(self, folder: Path) -> None:
         """Write ``job.yaml``."""
-        plain = OmegaConf.create(
-            {
-                "number": self.number,
-                "overrides": list(self.overrides),
-                "choices": dict(self.choices),
-                "config": dict(self.config),
-            }
-        )
-        replace_file(folder / JOB_FILE, OmegaConf.to_yaml(plain).encode())
+        plain = {
+            "number": self.number,
+            "overrides": list(self.overrides),
+            "choices": dict(self.choices),
+            "config": dict(self.config),
+        }
+        write_yaml(folder / JOB_FILE, plain)
 
     @classmethod
     def load(cls, folder: Path) -> Job:
@@ -74,7 +71,7 @@ class Job:
         path = folder / JOB_FILE
         if not path.is_file():
             raise ConfigError(f"{folder}: holds no job of a sweep (there is no {JOB_FILE})")
-        plain: Any = OmegaConf.to_container(OmegaConf.load(path))
+        plain = read_yaml(path)
         return cls(plain["number"], tuple(plain["overrides"]), plain["choices"], plain["config"])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from soc_ft.errors import ConfigError
 from soc_ft.files import replace_file
-from soc_ft.records.layout import CODE_TAGS_FILE, SWEEP_FILE
+from soc_ft.records.layout import CODE_TAGS_FILE, JOB_FILE, SWEEP_FILE
 from soc_ft.records.provenance import without_password
 
 
@@ -28,6 +28,7 @@ class Sweep:
         command: what was typed.
         cwd: the folder it was typed in, which relative paths start from.
         submitted: seconds since the epoch.
+        jobs: their folders, below that of the sweep; none in sweeps of earlier versions.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Sweep:
     command: Sequence[str]
     cwd: str = field(default_factory=os.getcwd)
     submitted: float = field(default_factory=time.time)
+    jobs: Sequence[str] = ()
 
     def save(self) -> None:
         """Write ``sweep.json``."""
@@ -57,6 +59,25 @@ class Sweep:
         plain = json.loads(path.read_text())
         # It may have been moved since.
         return cls(**plain | {"folder": folder.absolute()})
+
+
+def job_folders(sweep: Path, mark: str = JOB_FILE) -> list[Path]:
+    """The folders of a sweep's jobs that hold a file.
+
+    The sweep knows them: looking through everything below it takes a cluster's file system long.
+
+    Args:
+        sweep: its folder; of a folder that merely holds runs, these are found.
+        mark: path of the file in the folder of a job.
+    """
+    try:
+        listed = json.loads((sweep / SWEEP_FILE).read_text()).get("jobs")
+    except (OSError, ValueError):
+        listed = None
+    if listed:
+        return [sweep / name for name in listed if (sweep / name / mark).is_file()]
+    depth = len(Path(mark).parts)
+    return [path.parents[depth - 1] for path in sweep.rglob(mark)]
 
 
 def sweep_of(job: Path) -> Path | None:

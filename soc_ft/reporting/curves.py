@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soc_ft.evaluation.statistics import mean_and_error
-from soc_ft.plotting.plots import curve, moving_mean
+from soc_ft.plotting.plots import moving_mean
 from soc_ft.reporting.reading import RunResult
 from soc_ft.reporting.settings import Setting
 
-_ADJOINT_NORM = re.compile(r"(?:train/)?adjoint_norm/(\d+)$")
+_ADJOINT_NORMS = ("train/adjoint_norm/", "adjoint_norm/")
 
 
 @dataclass(frozen=True)
@@ -67,29 +66,30 @@ def adjoint_profile(setting: Setting) -> Curve:
 
 def _with_journal(setting: Setting) -> list[RunResult]:
     """One run a seed, the last."""
-    return list({run.seed: run for run in setting.runs if run.records}.values())
+    return list({run.seed: run for run in setting.runs if run.journal}.values())
 
 
 def _points(run: RunResult, name: str, smooth: bool) -> dict[int, float]:
-    steps, values = curve(run.records, name)
+    steps, values = run.journal.series(name)
     if smooth and len(values):
         values = moving_mean(values)
     return dict(zip(steps.tolist(), values.tolist(), strict=True))
 
 
 def _profile(run: RunResult) -> dict[int, float]:
-    ratios: dict[int, list[float]] = {}
-    for record in run.records:
-        norms = {
-            int(match[1]): value
-            for name, value in record.metrics.items()
-            if (match := _ADJOINT_NORM.match(name))
-        }
-        terminal = norms[max(norms)] if norms else 0.0
-        for k, norm in norms.items():
-            if terminal > 0 and math.isfinite(norm):
-                ratios.setdefault(k, []).append(norm / terminal)
-    return {k: sum(values) / len(values) for k, values in sorted(ratios.items())}
+    sums: dict[int, float] = {}
+    counts: dict[int, int] = {}
+    for prefix in _ADJOINT_NORMS:
+        for numbers, norms in run.journal.profiles(prefix):
+            ratios = norms[norms[:, -1] > 0]
+            ratios = ratios / ratios[:, -1:]
+            finite = np.isfinite(ratios)
+            for k, total, count in zip(
+                numbers, np.where(finite, ratios, 0).sum(0), finite.sum(0), strict=True
+            ):
+                sums[k] = sums.get(k, 0.0) + float(total)
+                counts[k] = counts.get(k, 0) + int(count)
+    return {k: sums[k] / counts[k] for k in sorted(sums) if counts[k]}
 
 
 def _average(points: Sequence[Mapping[int, float]]) -> Curve:

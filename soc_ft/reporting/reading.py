@@ -9,23 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from soc_ft.errors import ConfigError
 from soc_ft.records.identity import config_hash
 from soc_ft.records.job import Submission
-from soc_ft.records.journal import Journal, Record
 from soc_ft.records.json_lines import JsonLines
 from soc_ft.records.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
-    JOB_FILE,
     JOURNAL_FILE,
     RESULTS_FILE,
     SWEEP_FILE,
 )
+from soc_ft.records.plain_yaml import read_yaml
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import code_tags
+from soc_ft.reporting.journals import JournalColumns
 from soc_ft.sweeps.status import JobStatus, read_sweep
 from soc_ft.tracking.outbox import outbox_path
 
@@ -40,7 +38,7 @@ class RunResult:
         job: its state.
         choices: option of each configuration group; empty if the run does not tell.
         config: the whole resolved configuration; empty if the run does not tell.
-        records: its journal.
+        journal: its curves.
         validations: metrics by optimizer step; step 0 is the base model.
         tags: where it comes from, as it told its tracker.
         problem: what of it cannot be read, in one line, or "".
@@ -49,7 +47,7 @@ class RunResult:
     job: JobStatus
     choices: Mapping[str, str]
     config: Mapping[str, Any]
-    records: Sequence[Record]
+    journal: JournalColumns
     validations: Mapping[int, Metrics]
     tags: Mapping[str, str]
     problem: str = ""
@@ -82,21 +80,13 @@ class RunResult:
             prefix: such as ``seconds_``.
             until: last optimizer step that counts; None counts all.
         """
-        sums: dict[str, float] = {}
-        for record in self.records:
-            if until is not None and record.step > until:
-                continue
-            for name, value in record.metrics.items():
-                if name.startswith(f"train/{prefix}"):
-                    name = name.removeprefix(f"train/{prefix}")
-                    sums[name] = sums.get(name, 0.0) + value
-        return sums
+        return self.journal.totals(f"train/{prefix}", until)
 
     @property
     def peak_memory(self) -> float | None:
         """The largest in the journal, in MiB."""
-        name = "train/peak_memory_mib"
-        return max((r.metrics[name] for r in self.records if name in r.metrics), default=None)
+        _, values = self.journal.series("train/peak_memory_mib")
+        return float(values.max()) if len(values) else None
 
 
 @dataclass(frozen=True)
@@ -137,19 +127,20 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
             problems.append(f"{what} cannot be read ({' '.join(str(error).split())})")
             return default
 
-    snapshot = attempt(JOB_FILE, lambda: _yaml(folder / JOB_FILE), {})
     config = attempt(CONFIG_FILE, lambda: _yaml(folder / CONFIG_FILE), {})
     choices = attempt(CHOICES_FILE, lambda: _yaml(folder / CHOICES_FILE), {})
-    records = attempt(JOURNAL_FILE, Journal(folder / JOURNAL_FILE).read, [])
+    journal = attempt(
+        JOURNAL_FILE, lambda: JournalColumns.read(folder / JOURNAL_FILE), JournalColumns()
+    )
     validations = attempt(RESULTS_FILE, lambda: _results(folder / RESULTS_FILE), {})
     tags = attempt("the tracking record", lambda: _tags(sweep, folder), {})
-    choices = choices or snapshot.get("choices", {})
+    choices = choices or job.submitted.choices
     return RunResult(
         job=job,
         choices={group: str(option) for group, option in choices.items() if option is not None},
-        config=config or snapshot.get("config", {}),
-        records=records,
-        validations=validations or _validations(records),
+        config=config or job.submitted.config,
+        journal=journal,
+        validations=validations or journal.validations(),
         tags=tags,
         problem="; ".join(problems),
     )
@@ -158,28 +149,13 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
 def _yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    plain: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return dict(plain)
+    return dict(read_yaml(path))
 
 
 def _results(path: Path) -> dict[int, Metrics]:
     if not path.is_file():
         return {}
     return {int(step): metrics for step, metrics in json.loads(path.read_text()).items()}
-
-
-def _validations(records: Sequence[Record]) -> dict[int, Metrics]:
-    """What a run that did not finish has measured so far."""
-    found: dict[int, Metrics] = {}
-    for record in records:
-        metrics = {
-            name.removeprefix("val/"): value
-            for name, value in record.metrics.items()
-            if name.startswith("val/")
-        }
-        if metrics:
-            found[record.step] = metrics
-    return found
 
 
 def _tags(sweep: Path, folder: Path) -> dict[str, str]:

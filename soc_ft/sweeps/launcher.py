@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,14 +15,17 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from soc_ft.config.schema import RunConfig
 from soc_ft.errors import ConfigError
 from soc_ft.files import remove_if_empty
 from soc_ft.records.job import Job
 from soc_ft.records.layout import SWEEP_FILE
-from soc_ft.records.runs import choices_of, sweep_name
-from soc_ft.records.sweep import Sweep
+from soc_ft.records.runs import choices_of, distinguishing, sweep_name
+from soc_ft.records.sweep import Sweep, job_folders
+from soc_ft.sweeps.composing import JobComposer
 from soc_ft.sweeps.status import read_sweep
 
 
@@ -61,19 +65,16 @@ class FolderLauncher(Launcher):
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir).absolute()
         command = ["python", "-m", "soc_ft", *sys.argv[1:]]
-        sweep = Sweep(folder, sweep_name(folder), self.name, self.parameters, command)
         try:
-            composed = [
-                self._compose(initial_job_idx + index, list(overrides))
-                for index, overrides in enumerate(job_overrides)
-            ]
             self.check_machine()
             _check_free(folder)
-            for place, job in composed:
-                self._check(place, job)
-        except (ConfigError, HydraException):
+            composed = self._composed(job_overrides, initial_job_idx)
+        except (ConfigError, HydraException, OmegaConfBaseException):
             forget(folder)
             raise
+        places = [*job_folders(folder), *(place for place, _ in composed)]
+        jobs = list(dict.fromkeys(os.path.relpath(place, folder) for place in places))
+        sweep = Sweep(folder, sweep_name(folder), self.name, self.parameters, command, jobs=jobs)
         sweep.save()
         for place, job in composed:
             place.mkdir(parents=True, exist_ok=True)
@@ -91,9 +92,26 @@ class FolderLauncher(Launcher):
     def check_resources(self, run: RunConfig) -> None:
         """Raise ConfigError if the launcher does not give a job what it needs."""
 
-    def _compose(self, number: int, overrides: list[str]) -> tuple[Path, Job]:
-        """The folder of a job and what is written into it."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+    def _composed(
+        self, job_overrides: Sequence[Sequence[str]], first: int
+    ) -> list[tuple[Path, Job]]:
+        """Each job's folder and what is written into it, checked."""
+        composer = JobComposer(self.context.config_loader, self.config)
+        composed: dict[Path, Job] = {}
+        # A terminal sees it if it takes a while; a file does not.
+        bar = tqdm(job_overrides, "Checking the jobs", unit="job", leave=False, delay=1, disable=None)
+        for number, overrides in enumerate(bar, first):
+            folder, job = self._compose(composer, number, overrides)
+            if folder in composed:
+                raise _same_folder(folder, composed[folder], job)
+            self._check(folder, job)
+            composed[folder] = job
+        return list(composed.items())
+
+    def _compose(
+        self, composer: JobComposer, number: int, overrides: Sequence[str]
+    ) -> tuple[Path, Job]:
+        config = composer.compose(overrides)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         HydraConfig.instance().set_config(config)
@@ -118,6 +136,15 @@ class FolderLauncher(Launcher):
             self.check_resources(run)
         except ConfigError as error:
             raise ConfigError(f"job {job.number} ({' '.join(job.overrides)}): {error}") from None
+
+
+def _same_folder(folder: Path, first: Job, second: Job) -> ConfigError:
+    one, other = distinguishing([first.overrides, second.overrides])
+    return ConfigError(
+        f"{folder}: would be the folder of two jobs, {first.number} ({' '.join(one)}) and "
+        f"{second.number} ({' '.join(other)}); let hydra.sweep.subdir tell them apart, as its "
+        "default does"
+    )
 
 
 def _check_free(folder: Path) -> None:

@@ -8,22 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from soc_ft.files import is_locked
 from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
 from soc_ft.records.layout import (
+    CONFIG_FILE,
     JOB_FILE,
     JOB_LOCK,
     JOURNAL_FILE,
     LAUNCHER_LOCK,
     OVERRIDES_FILE,
     RESULTS_FILE,
+    STATUS_FILE,
     SWEEP_FILE,
 )
-from soc_ft.records.runs import open_run
-from soc_ft.records.sweep import sweep_of
+from soc_ft.records.plain_yaml import read_yaml
+from soc_ft.records.sweep import job_folders, sweep_of
 from soc_ft.sweeps.queue import ask_slurm
+
+_Version = tuple[int, int, int]
 
 _LARGEST_EXIT_CODE = 100
 _TAIL = 1 << 17
@@ -54,6 +56,7 @@ class JobStatus:
         log: what it printed, if that is known.
         slurm_id: of its last submission.
         step, steps: optimizer steps done and planned.
+        submitted: what was handed to the launcher.
     """
 
     number: int
@@ -65,17 +68,48 @@ class JobStatus:
     slurm_id: str | None
     step: int
     steps: int
+    submitted: Job
+
+
+class SweepReader:
+    """Reads the states of a sweep's jobs again and again, of each only what can have changed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder of the sweep.
+
+        Args:
+            folder: or one that merely holds runs.
+        """
+        self._folder = folder
+        self._jobs: dict[Path, Job] = {}
+        self._ended: dict[Path, tuple[_Version, JobStatus]] = {}
+
+    def read(self) -> list[JobStatus]:
+        """The jobs by number.
+
+        What Slurm says of a job's end is written into the job's folder, since Slurm forgets it.
+        """
+        mark = JOB_FILE if (self._folder / SWEEP_FILE).is_file() else OVERRIDES_FILE
+        places = sorted(job_folders(self._folder, mark), key=numbers_by_value)
+        jobs = [self._status(place, number) for number, place in enumerate(places)]
+        return _as_slurm_says(sorted(jobs, key=lambda job: job.number))
+
+    def _status(self, folder: Path, place: int) -> JobStatus:
+        noted = _version(folder / STATUS_FILE)
+        before, status = self._ended.get(folder, (None, None))
+        if status is not None and before == noted:
+            return status
+        if folder not in self._jobs:
+            self._jobs[folder] = _submitted(folder, place)
+        status = _on_disk(folder, self._jobs[folder])
+        if noted and not status.state.waiting and status.state != JobState.LOST:
+            self._ended[folder] = noted, status
+        return status
 
 
 def read_sweep(folder: Path) -> list[JobStatus]:
-    """The jobs of a sweep by number; of a folder that merely holds runs, these.
-
-    What Slurm says of a job's end is written into the job's folder, since Slurm forgets it.
-    """
-    mark = JOB_FILE if (folder / SWEEP_FILE).is_file() else OVERRIDES_FILE
-    places = sorted((path.parent for path in folder.rglob(mark)), key=numbers_by_value)
-    jobs = [_on_disk(place, number) for number, place in enumerate(places)]
-    return _as_slurm_says(sorted(jobs, key=lambda job: job.number))
+    """The jobs of a sweep by number; of a folder that merely holds runs, these."""
+    return SweepReader(folder).read()
 
 
 def unfinished(folder: Path) -> int:
@@ -102,12 +136,24 @@ def numbers_by_value(path: Path) -> list[tuple[str, float]]:
     return [(text, float(number or -1.0)) for text, number in parts]
 
 
-def _on_disk(folder: Path, place: int) -> JobStatus:
+def _submitted(folder: Path, place: int) -> Job:
+    """What was submitted, or of a run that is no job of a sweep, what was typed."""
     if (folder / JOB_FILE).is_file():
-        job = Job.load(folder)
-    else:
-        overrides = tuple(map(str, OmegaConf.load(folder / OVERRIDES_FILE)))
-        job = Job(place, overrides, {}, open_run(folder)[1])
+        return Job.load(folder)
+    overrides = tuple(map(str, read_yaml(folder / OVERRIDES_FILE)))
+    return Job(place, overrides, {}, read_yaml(folder / CONFIG_FILE))
+
+
+def _version(path: Path) -> _Version | None:
+    """Another one whenever the file was replaced; None without a file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _on_disk(folder: Path, job: Job) -> JobStatus:
     submission = Submission.latest(folder)
     state, reason = _noted(folder, submission)
     return JobStatus(
@@ -120,6 +166,7 @@ def _on_disk(folder: Path, place: int) -> JobStatus:
         slurm_id=submission.slurm_id if submission else None,
         step=_last_step(folder / JOURNAL_FILE),
         steps=int(job.config["trainer"]["steps"]),
+        submitted=job,
     )
 
 

@@ -12,7 +12,7 @@ from soc_ft.errors import RunError
 from soc_ft.records.job import JobState
 from soc_ft.records.runs import distinguishing
 from soc_ft.records.sweep import Sweep
-from soc_ft.sweeps.status import JobStatus, read_sweep
+from soc_ft.sweeps.status import JobStatus, SweepReader
 
 _SHORTEST_PAUSE = 2.0
 _LONGEST_PAUSE = 20.0
@@ -26,7 +26,8 @@ def wait(sweep: Sweep) -> None:
     """
     pause = _SHORTEST_PAUSE
     ended: set[int] = set()
-    jobs = read_sweep(sweep.folder)
+    reader = SweepReader(sweep.folder)
+    jobs = reader.read()
     total = sum(job.steps for job in jobs)
     try:
         with tqdm(total=total, unit="step", desc=sweep.name) as bar:
@@ -36,7 +37,7 @@ def wait(sweep: Sweep) -> None:
                     return
                 time.sleep(pause)
                 pause = min(1.2 * pause, _LONGEST_PAUSE)
-                jobs = read_sweep(sweep.folder)
+                jobs = reader.read()
     except KeyboardInterrupt:
         raise RunError(
             "no longer watching; the jobs go on. Their state, and a report of what there is: "
