@@ -19,6 +19,9 @@ INK, GREY = "#202124", "#5f6368"
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c564b", "#7f7f7f")
 BASE_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": "--"}
 
+MOST_NAMED = 24
+"""Names that a figure has room for; placing more of them would take minutes, too."""
+
 _LINES = ("-", "--", ":", "-.")
 _LABEL_WIDTH = 34
 
@@ -109,7 +112,14 @@ def add_legend(figure: Figure) -> None:
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    if handles:
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9
-        )
+    if not handles:
+        return
+    shown, more = list(handles.items())[:MOST_NAMED], len(handles) - MOST_NAMED
+    figure.legend(
+        [handle for _, handle in shown],
+        [label for label, _ in shown],
+        title=f"the first {MOST_NAMED}, {more} more" if more > 0 else None,
+        loc="outside right upper",
+        frameon=False,
+        fontsize=9,
+    )

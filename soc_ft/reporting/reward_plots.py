@@ -14,6 +14,7 @@ from soc_ft.reporting.comparison import (
     BASE_LINE,
     GREY,
     INK,
+    MOST_NAMED,
     PALETTE,
     WIDTH,
     Comparison,
@@ -164,16 +165,21 @@ def plot_tradeoff(comparison: Comparison, path: Path) -> str:
     left.set(xlabel=_LABELS["diversity"], ylabel=_LABELS["reward"])
     right.set(xlabel="change of diversity to the base model", ylabel=_LABELS["gain"])
     for axes, (named, numbered) in zip((left, right), labels, strict=True):
+        if len(named) > MOST_NAMED:
+            continue
         points = [(x, y) for x, y, _ in (*named, *numbered)]
         bold: dict[str, Any] = {"fontsize": 9, "color": INK, "weight": "bold", "zorder": 6}
         taken = place_labels(axes, named, points, **bold)
         place_labels(axes, numbered, points, taken, fontsize=7.5, color=GREY, zorder=5)
     save_figure(figure, path)
     single = any(numbered for _, numbered in labels)
+    crowded = any(len(named) > MOST_NAMED for named, _ in labels)
     return (
         "Reward against diversity on held-out prompts after training; on the right the changes to "
         "the base model with the same seed. Large points are means of a setting"
-        + (", small ones single runs with the number of their job." if single else ".")
+        + (", small ones single runs" if single else "")
+        + (" with the number of their job." if single and not crowded else ".")
+        + (" There is no room for the names of so many." if crowded else "")
     )
 
 
