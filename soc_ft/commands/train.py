@@ -18,6 +18,7 @@ def fine_tune(config: DictConfig) -> None:
     """Validate the configuration, then run it."""
     from soc_ft.config import check
     from soc_ft.config.machine import check_accelerator
+    from soc_ft.config.processes import check_processes
     from soc_ft.records.identity import check_resume
 
     settings = HydraConfig.get()
@@ -25,6 +26,7 @@ def fine_tune(config: DictConfig) -> None:
     folder = Path(settings.runtime.output_dir)
     run = check(config)
     check_accelerator(run.trainer)
+    check_processes(run)
     check_resume(config, folder)
     from soc_ft.training.run import train
 

@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> Any:
         OSError: it cannot be read.
         yaml.YAMLError: it is damaged, or asks for more than plain values.
     """
-    return yaml.load(path.read_bytes(), _Loader)  # noqa: S506 (derived from the safe one)
+    return yaml.load(path.read_bytes(), _Loader)
 
 
 def write_yaml(path: Path, plain: Any) -> None:

@@ -18,8 +18,10 @@ Series = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class _Table:
-    """Records with the same metrics: optimizer steps (n,), their places in the journal (n,) and
-    values (n, metrics)."""
+    """Records with the same metrics.
+
+    Optimizer steps (n,), places in the journal (n,) and values (n, metrics).
+    """
 
     names: tuple[str, ...]
     steps: NDArray[np.int64]

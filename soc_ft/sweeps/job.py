@@ -65,6 +65,7 @@ def _train(folder: Path, preemption: Preemption | None) -> None:
     logging.getLogger("submitit").propagate = False  # it prints by itself
     from soc_ft.config import check
     from soc_ft.config.machine import check_accelerator
+    from soc_ft.config.processes import check_processes
     from soc_ft.records.identity import check_resume
 
     job = Job.load(folder)
@@ -72,6 +73,7 @@ def _train(folder: Path, preemption: Preemption | None) -> None:
     assert isinstance(config, DictConfig)
     run = check(config)
     check_accelerator(run.trainer)
+    check_processes(run)
     check_resume(config, folder)
     from soc_ft.training.run import train
 

@@ -98,13 +98,20 @@ class FolderLauncher(Launcher):
         """Each job's folder and what is written into it, checked."""
         composer = JobComposer(self.context.config_loader, self.config)
         composed: dict[Path, Job] = {}
+        differing = distinguishing(job_overrides)
         # A terminal sees it if it takes a while; a file does not.
-        bar = tqdm(job_overrides, "Checking the jobs", unit="job", leave=False, delay=1, disable=None)
-        for number, overrides in enumerate(bar, first):
-            folder, job = self._compose(composer, number, overrides)
+        bar = tqdm(
+            job_overrides, "Checking the jobs", unit="job", leave=False, delay=1, disable=None
+        )
+        for place, overrides in enumerate(bar):
+            folder, job = self._compose(composer, first + place, overrides)
             if folder in composed:
                 raise _same_folder(folder, composed[folder], job)
-            self._check(folder, job)
+            try:
+                self._check(folder, job)
+            except ConfigError as error:
+                named = " ".join(differing[place])
+                raise ConfigError(f"job {job.number} ({named}): {error}") from None
             composed[folder] = job
         return list(composed.items())
 
@@ -130,12 +137,9 @@ class FolderLauncher(Launcher):
         from soc_ft.records.identity import check_resume
 
         config = OmegaConf.create(dict(job.config))
-        try:
-            run = check(config)
-            check_resume(config, folder)
-            self.check_resources(run)
-        except ConfigError as error:
-            raise ConfigError(f"job {job.number} ({' '.join(job.overrides)}): {error}") from None
+        run = check(config)
+        check_resume(config, folder)
+        self.check_resources(run)
 
 
 def _same_folder(folder: Path, first: Job, second: Job) -> ConfigError:

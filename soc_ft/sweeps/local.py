@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from soc_ft.config.machine import check_accelerator
+from soc_ft.config.processes import check_processes
 from soc_ft.config.schema import RunConfig
 from soc_ft.errors import RunError
 from soc_ft.files import locked
@@ -20,6 +21,7 @@ from soc_ft.records.runs import distinguishing
 from soc_ft.records.sweep import Sweep
 from soc_ft.sweeps.code import job_environment, snapshot_code
 from soc_ft.sweeps.launcher import FolderLauncher
+from soc_ft.sweeps.status import end_of_log
 
 
 class LocalLauncher(FolderLauncher):
@@ -28,8 +30,13 @@ class LocalLauncher(FolderLauncher):
     name = "local"
 
     def check_resources(self, run: RunConfig) -> None:
-        """Check that this machine, where the jobs will run, has the GPUs that they ask for."""
+        """Check that this machine, where the jobs will run, has the GPUs that they ask for.
+
+        Raises:
+            ConfigError: it has not, or not all processes of a job would start.
+        """
         check_accelerator(run.trainer)
+        check_processes(run)
 
     def start(self, sweep: Sweep, folders: Sequence[Path]) -> None:
         """Run the jobs one by one, showing what they print.
@@ -93,7 +100,8 @@ def _note_kill(folder: Path, code: int) -> None:
     if state is not None and not state[0].waiting:
         return
     if code >= 0:
-        write_state(folder, JobState.FAILED, f"its process ended with exit code {code}")
+        said = end_of_log(folder / LOG_FILE) or "it printed nothing"
+        write_state(folder, JobState.FAILED, f"its process ended with exit code {code}: {said}")
     elif -code == signal.SIGKILL:
         write_state(
             folder, JobState.FAILED, "killed (SIGKILL): perhaps the machine had no memory left"

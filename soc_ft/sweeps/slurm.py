@@ -8,7 +8,8 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ _PATIENCE = 0.75
 _OF_SUBMITIT = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb"}
 _OF_SUBMITIT |= {"nodes", "name", "stderr_to_stdout"}
 """Parameters that submitit knows whatever the cluster; the others are Slurm's own."""
+
+
+_OF_AN_ALLOCATION = ("SLURM_", "SBATCH_", "SRUN_")
 
 
 class SlurmLauncher(FolderLauncher):
@@ -135,7 +139,8 @@ def submit(sweep: Sweep, folders: Sequence[Path], parameters: Mapping[str, Any])
     for folder in folders:
         write_state(folder, JobState.QUEUED)
     try:
-        submitted = _executor(sweep, parameters, code).submit_array(jobs)
+        with _outside_an_allocation():
+            submitted = _executor(sweep, parameters, code).submit_array(jobs)
     except (submitit.core.utils.FailedJobError, RuntimeError, ValueError) as error:
         reason = f"could not be submitted: {_reason(error)}"
         for folder in folders:
@@ -146,6 +151,24 @@ def submit(sweep: Sweep, folders: Sequence[Path], parameters: Mapping[str, Any])
         Submission("slurm", log, code.name, job.job_id).append(folder)
     first = submitted[0].job_id.partition("_")[0]
     _log.info("Submitted %d jobs to Slurm as %s", len(folders), first)
+
+
+@contextmanager
+def _outside_an_allocation() -> Iterator[None]:
+    """Leave out what the allocation that this command runs in says of itself.
+
+    Its jobs would inherit it, and Slurm would take it for what they ask for: SLURM_MEM_PER_CPU of
+    salloc, say, is at odds with the --mem of sbatch. Where Slurm's configuration lies remains.
+    """
+    kept = dict(os.environ)
+    if "SLURM_JOB_ID" in os.environ:
+        for name in kept:
+            if name.startswith(_OF_AN_ALLOCATION) and name != "SLURM_CONF":
+                del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _executor(sweep: Sweep, parameters: Mapping[str, Any], code: Path) -> Any:

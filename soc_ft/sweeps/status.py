@@ -43,6 +43,10 @@ _LAST_WORDS = (
 """How Slurm ends a job's log when it ends the job, the telling words first."""
 
 
+_NO_REASON = "NonZeroExitCode"
+_ENDED = re.compile(r"srun: (error: .*Exited with exit code|launch/slurm:|Terminating StepId)")
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """What became of a job.
@@ -206,6 +210,8 @@ def _judged(job: JobStatus, said: Mapping[str, tuple[JobState, str]] | None) -> 
     if state == JobState.FINISHED:
         state, reason = JobState.LOST, "Slurm: COMPLETED, but the job left no word"
     state, reason = _last_words(job.log) or (state, reason)
+    if reason.endswith(_NO_REASON):
+        reason = end_of_log(job.log) or reason
     write_state(job.folder, state, reason)
     return replace(job, state=state, reason=reason)
 
@@ -214,6 +220,12 @@ def _forgotten(job: JobStatus) -> tuple[JobState, str]:
     if job.state == JobState.QUEUED:  # Slurm forgets at once what is cancelled before it starts
         return JobState.CANCELLED, f"Slurm does not know job {job.slurm_id}, which had not started"
     return JobState.LOST, f"Slurm does not know job {job.slurm_id}"
+
+
+def end_of_log(log: Path | None) -> str:
+    """The last line that a job printed, without what srun adds to say that it ended; or ""."""
+    lines = [line for line in last_lines(log, 50) if not _ENDED.match(line)]
+    return lines[-1] if lines else ""
 
 
 def _last_words(log: Path | None) -> tuple[JobState, str] | None:

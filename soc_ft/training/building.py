@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from omegaconf import DictConfig
 
+from soc_ft.config import schema
+from soc_ft.config.processes import started_by_slurm
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.instantiation import build
@@ -158,7 +160,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=logger,
         callbacks=[checkpoints, Progress()],
-        plugins=[AtomicCheckpointIO(), *_cluster_environment()],
+        plugins=[AtomicCheckpointIO(), *_cluster_environment(settings)],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -167,6 +169,14 @@ def build_trainer(
     )
 
 
-def _cluster_environment() -> list[ClusterEnvironment]:
-    """Slurm's, if it started this process, but without Lightning's own way to requeue a job."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+def _cluster_environment(settings: schema.Trainer) -> list[ClusterEnvironment]:
+    """Slurm's, if it started this process, but without Lightning's own way to requeue a job.
+
+    Lightning would take the variables of an allocation for those of a step, and wait in vain for
+    tasks that nobody starts; there it is told to start its processes itself.
+    """
+    if started_by_slurm():
+        # Lightning wants to see what only `srun --ntasks-per-node` sets; the number is checked.
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(settings.devices)
+        return [SLURMEnvironment(auto_requeue=False)]
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else []
