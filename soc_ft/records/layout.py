@@ -41,6 +41,7 @@ CODE_TAGS_FILE = "tags.json"
 LAUNCHER_LOCK = ".launcher"
 """Locked by the process that runs the jobs of a sweep on this machine, one after the other."""
 SWEEP_RUN_FILE = ".mlflow_sweep"
+SWEEP_JOBS_FILE = f"{SWEEP_RUN_FILE}.jobs"
 SWEEP_RUN_LOCK = f"{SWEEP_RUN_FILE}.lock"
 
 

@@ -71,8 +71,8 @@ def job_folders(sweep: Path, mark: str = JOB_FILE) -> list[Path]:
         mark: path of the file in the folder of a job.
     """
     try:
-        listed = json.loads((sweep / SWEEP_FILE).read_text()).get("jobs")
-    except (OSError, ValueError):
+        listed = json.loads((sweep / SWEEP_FILE).read_text())["jobs"]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or of another kind
         listed = None
     if listed:
         return [sweep / name for name in listed if (sweep / name / mark).is_file()]

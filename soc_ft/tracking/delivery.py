@@ -29,7 +29,7 @@ from soc_ft.tracking.outbox import (
     outbox_path,
 )
 from soc_ft.tracking.store import MAX_POINTS, PARENT_TAG, Point, Store, with_credentials
-from soc_ft.tracking.sweep_run import find_or_create_parent, update_status
+from soc_ft.tracking.sweep_run import find_or_create_parent, note_job
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Delivery:
             case End():
                 self._deliver_records(target)
                 target.end(self._run_id, operation.status, operation.time)
-                self._update_sweep(target, operation.time)
+                self._update_sweep(target, operation.status, operation.time)
 
     def _begin(self, target: Store, start: Start) -> None:
         """Params cannot change in MLflow: tags tell what a resumed run changed."""
@@ -214,14 +214,15 @@ class Delivery:
         }
         target.begin(self._run_id, new, start.tags | changed)
         self._state.params |= start.params
-        self._update_sweep(target, start.time)
+        self._update_sweep(target, "RUNNING", start.time)
 
-    def _update_sweep(self, target: Store, time: float) -> None:
+    def _update_sweep(self, target: Store, status: str, time: float) -> None:
         if self._state.sweep_run_id is None:
             return
         first = next(each for each in self._operations if isinstance(each, Start))
         try:
-            update_status(target, self._state.sweep_run_id, self._sweep_folder(first), time)
+            folder, parent = self._sweep_folder(first), self._state.sweep_run_id
+            note_job(target, parent, folder, self._run_id, status, time)
         except RunError as error:  # whoever deleted the sweep wants its jobs' runs nevertheless
             _log.warning("%s", error)
 

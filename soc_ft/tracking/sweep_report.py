@@ -15,8 +15,9 @@ from soc_ft.errors import RunError
 from soc_ft.records.json_lines import JsonLines
 from soc_ft.records.layout import OUTBOX_FILE, TRACKING_FOLDER
 from soc_ft.records.runs import sweep_name
+from soc_ft.records.sweep import job_folders
 from soc_ft.tracking.delivery import DeliveryState, backlog
-from soc_ft.tracking.outbox import End, Operation, Start, from_json
+from soc_ft.tracking.outbox import End, Operation, Start, from_json, outbox_path
 from soc_ft.tracking.store import (
     Store,
     display_uri,
@@ -89,10 +90,9 @@ def link_report(sweep: Path, report: Path, failed: Collection[Path] = ()) -> str
 
 def _tracked_jobs(sweep: Path) -> list[TrackedJob]:
     jobs = []
-    for outbox in sorted(sweep.rglob(f"{TRACKING_FOLDER}/{OUTBOX_FILE}")):
-        operations = [from_json(entry) for entry in JsonLines(outbox).read()]
+    for folder in sorted(job_folders(sweep, f"{TRACKING_FOLDER}/{OUTBOX_FILE}")):
+        operations = [from_json(entry) for entry in JsonLines(outbox_path(folder)).read()]
         if any(isinstance(each, Start) and each.sweep_folder for each in operations):
-            folder = outbox.parent.parent
             jobs.append(TrackedJob(folder, operations, DeliveryState.load(folder)))
     return jobs
 

@@ -1,6 +1,7 @@
 """The run of a sweep, below which its jobs' runs hang: shared by jobs that start and end at once.
 
-Every step is taken under a lock in the sweep's folder and can be repeated.
+Every step is taken under a lock in the sweep's folder and can be repeated. Of two jobs that end at
+once each notes its own end first, so the later one sees both.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soc_ft.files import locked, publish_file
-from soc_ft.records.layout import JOB_FILE, SWEEP_FILE, SWEEP_RUN_FILE, SWEEP_RUN_LOCK
+from soc_ft.records.json_lines import JsonLines
+from soc_ft.records.layout import SWEEP_FILE, SWEEP_JOBS_FILE, SWEEP_RUN_FILE, SWEEP_RUN_LOCK
 from soc_ft.records.provenance import without_password
 from soc_ft.records.runs import sweep_name
+from soc_ft.records.sweep import job_folders
 from soc_ft.tracking.store import Store
 
 
@@ -27,32 +30,63 @@ def find_or_create_parent(store: Store, experiment_id: str, folder: Path, time: 
         )
 
 
-def update_status(
-    store: Store, parent: str, folder: Path, time: float, never_began: int = 0
-) -> str:
-    """Give the run of a sweep the status that follows from its jobs, which is returned.
+def note_job(store: Store, parent: str, folder: Path, run_id: str, status: str, time: float) -> str:
+    """Note that a job of a sweep began or ended, and give the sweep's run the status that follows.
 
-    Two jobs that end at once each look after their own end is known, so the later one sees both.
+    The sweep's folder keeps the last status of each job: a job that began does not ask the store
+    for hundreds of others.
 
     Args:
         store: that holds the run of the sweep.
         parent: id of that run.
         folder: of the sweep.
-        time: when a job of it began or ended, in seconds.
+        run_id: of the job.
+        status: MLflow's, of the job.
+        time: when it began or ended, in seconds.
+
+    Raises:
+        RunError: somebody deleted the run of the sweep.
+    """
+    with locked(folder / SWEEP_RUN_LOCK):
+        notes = JsonLines(folder / SWEEP_JOBS_FILE)
+        notes.append({"parent": parent, "run": run_id, "status": status})
+        notes.close()
+        latest = {each["run"]: each["status"] for each in notes.read() if each["parent"] == parent}
+        return _set_status(store, parent, folder, list(latest.values()), time)
+
+
+def update_status(
+    store: Store, parent: str, folder: Path, time: float, never_began: int = 0
+) -> str:
+    """Give the run of a sweep the status that follows from all its jobs' runs, which is returned.
+
+    Args:
+        store: that holds the run of the sweep.
+        parent: id of that run.
+        folder: of the sweep.
+        time: when the jobs were looked at, in seconds.
         never_began: number of jobs that came to an end without a run.
 
     Raises:
         RunError: somebody deleted the run of the sweep.
     """
     with locked(folder / SWEEP_RUN_LOCK):
-        before = store.status(parent)
         children = [*(job.status for job in store.children(parent)), *["FAILED"] * never_began]
-        status = status_of_sweep(children, submitted=sum(1 for _ in folder.rglob(JOB_FILE)))
-        if status == "RUNNING":
-            store.reopen(parent)
-        elif status != before:  # else the sweep ended when it first said so
-            store.end(parent, status, time)
-        return status
+        return _set_status(store, parent, folder, children, time)
+
+
+def _set_status(
+    store: Store, parent: str, folder: Path, children: Sequence[str], time: float
+) -> str:
+    before = store.status(parent)
+    status = status_of_sweep(children, submitted=len(job_folders(folder)))
+    if status == before:
+        return status  # the sweep ended when it first said so
+    if status == "RUNNING":
+        store.reopen(parent)
+    else:
+        store.end(parent, status, time)
+    return status
 
 
 def status_of_sweep(children: Sequence[str], submitted: int = 0) -> str:
