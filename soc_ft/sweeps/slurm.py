@@ -63,11 +63,17 @@ class SlurmLauncher(FolderLauncher):
             )
 
     def check_resources(self, run: RunConfig) -> None:
-        """Check that there is a task for each process of the training.
+        """Check that there is a task for each process of the training, and time to train.
 
         Raises:
             ConfigError: there is not.
         """
+        minutes, delay = self.parameters["timeout_min"], self.parameters["signal_delay_s"]
+        if delay >= 30 * minutes:
+            raise ConfigError(
+                f"hydra.launcher.signal_delay_s={delay}: is more than half of the time limit, "
+                f"hydra.launcher.timeout_min={minutes}; nothing would be left for training"
+            )
         pairs = (("tasks_per_node", "devices"), ("nodes", "num_nodes"))
         for mine, training in pairs:
             given, needed = self.parameters[mine], getattr(run.trainer, training)
@@ -87,15 +93,17 @@ class SlurmLauncher(FolderLauncher):
 class SlurmJob:
     """What submitit calls in each task of a job."""
 
-    def __init__(self, folder: Path, patience: float) -> None:
+    def __init__(self, folder: Path, patience: float, seconds: float) -> None:
         """Say which job it is; submitit writes that to disk and calls it on a node.
 
         Args:
             folder: of the job.
-            patience: seconds that saving may take after the signal.
+            patience: seconds that the end of a step and its save may take after the signal.
+            seconds: of its time limit.
         """
         self.folder = folder
         self.patience = patience
+        self.seconds = seconds
 
     def __call__(self) -> None:
         """Run the job; if Slurm asks it to stop, save and let submitit requeue it."""
@@ -105,7 +113,7 @@ class SlurmJob:
         stop_signal = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
         requeue: Any = signal.getsignal(stop_signal)
         try:
-            run_job(self.folder, Preemption(stop_signal, self.patience))
+            run_job(self.folder, Preemption(stop_signal, self.patience, self.seconds))
         except Preempted:
             try:
                 requeue(stop_signal, None)  # ends the first process of the job
@@ -135,7 +143,8 @@ def submit(sweep: Sweep, folders: Sequence[Path], parameters: Mapping[str, Any])
     import submitit
 
     code = snapshot_code(sweep.folder)
-    jobs = [SlurmJob(folder, _PATIENCE * parameters["signal_delay_s"]) for folder in folders]
+    patience, seconds = _PATIENCE * parameters["signal_delay_s"], 60 * parameters["timeout_min"]
+    jobs = [SlurmJob(folder, patience, seconds) for folder in folders]
     for folder in folders:
         write_state(folder, JobState.QUEUED)
     try:

@@ -9,6 +9,7 @@ request is granted without saving, and the job goes on from its last checkpoint.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Callable
 from enum import IntEnum
@@ -16,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from soc_ft.errors import Preempted
+from soc_ft.training.time_limit import TimeLimit
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -41,15 +43,18 @@ class Preemption:
     by a scheduler that preempts it.
     """
 
-    def __init__(self, stop_signal: signal.Signals, patience: float) -> None:
+    def __init__(
+        self, stop_signal: signal.Signals, patience: float, seconds: float = math.inf
+    ) -> None:
         """Take what is needed.
 
         Args:
             stop_signal: asks the job to save and to be requeued.
             patience: seconds to wait for the end of an optimizer step.
+            seconds: of the job's time limit.
         """
         self.stop_signal = stop_signal
-        self._patience = patience
+        self._limit = TimeLimit(seconds, patience)
         self._deferring = False
         self._request = StopRequest.NOTHING
         self._previous: dict[signal.Signals, Any] = {}
@@ -71,6 +76,7 @@ class Preemption:
         """Let requests wait to be polled from now on."""
         self._install()  # again: Lightning has put a handler of its own before ours
         self._deferring = True
+        self._limit.begin()
 
     def release(self) -> StopRequest:
         """Grant requests at once from now on; returns the one that is still waiting."""
@@ -85,6 +91,9 @@ class Preemption:
         """
         from soc_ft.distributed import gather
 
+        self._limit.note_step()
+        if self._limit.too_short_for_a_step:
+            self._request = StopRequest.STOP
         request = max(gather(self._request))
         if self._request != StopRequest.STOP:
             self._request = StopRequest.NOTHING
@@ -114,10 +123,10 @@ class Preemption:
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         if not self._deferring:
-            self.grant(_CHECKPOINT)
+            self._stop_here()
         if self._request != StopRequest.STOP:
             _log.warning("Asked to stop: saving at the end of this optimizer step")
-            signal.setitimer(signal.ITIMER_REAL, self._patience)
+            signal.setitimer(signal.ITIMER_REAL, self._limit.patience)
         self._request = StopRequest.STOP
 
     def _note_save(self, number: int, frame: FrameType | None) -> None:
@@ -126,4 +135,8 @@ class Preemption:
 
     def _give_up(self, number: int, frame: FrameType | None) -> None:
         _log.warning("The optimizer step takes too long: stopping without saving it")
+        self._stop_here()
+
+    def _stop_here(self) -> None:
+        self._limit.refuse_without_progress()
         self.grant(_CHECKPOINT)
