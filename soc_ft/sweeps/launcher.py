@@ -40,7 +40,7 @@ class FolderLauncher(Launcher):
         Args:
             parameters: of the launcher, from its configuration group.
         """
-        self.parameters = {
+        self.parameters: dict[str, Any] = {
             key: OmegaConf.to_container(value, resolve=True)
             if OmegaConf.is_config(value)
             else value

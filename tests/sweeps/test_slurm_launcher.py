@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from soc_ft.config import parse
 from soc_ft.errors import ConfigError
-from soc_ft.sweeps.slurm import SlurmLauncher
+from soc_ft.records.sweep import Sweep
+from soc_ft.sweeps.slurm import SlurmLauncher, submit
 from tests.conftest import composed
 
-ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None}
+TIMES = {"timeout_min": 240, "signal_delay_s": 120}
+ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None, **TIMES}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,7 @@ ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None}
         ({"tasks_per_node": 2}, "tasks_per_node=2: must be trainer.devices=1"),
         ({"nodes": 2}, "nodes=2: must be trainer.num_nodes=1"),
         ({"gpus_per_node": 4}, "gpus_per_node=4: must be trainer.devices=1"),
+        ({"timeout_min": 4}, "signal_delay_s=120: is more than half of the time limit"),
     ],
 )
 def test_tasks_and_gpus_must_fit_the_processes(given: dict[str, int], named: str) -> None:
@@ -31,4 +37,29 @@ def test_tasks_and_gpus_must_fit_the_processes(given: dict[str, int], named: str
 def test_processes_on_cpus_need_no_gpu() -> None:
     """Breaks if several processes on CPUs cannot be tried with a launcher made for GPUs."""
     run, _ = parse(composed("trainer.devices=2", "trainer.accelerator=cpu", "trainer.batch_size=4"))
-    SlurmLauncher(tasks_per_node=2, nodes=1, gpus_per_node=1).check_resources(run)
+    SlurmLauncher(**ONE | {"tasks_per_node": 2, "gpus_per_node": 1}).check_resources(run)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_jobs_are_submitted_from_outside_an_allocation(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if salloc's --mem-per-cpu meets the jobs' --mem, or a person's own account is lost."""
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\necho Submitted batch job 7\n")
+    program.chmod(0o755)
+    (tmp_path / "srun").symlink_to(program)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    allocation = {"SLURM_MEM_PER_CPU": "700", "SRUN_DEBUG": "1", "SBATCH_ACCOUNT": "me"}
+    for name, value in {**allocation, "SLURM_CONF": "here"}.items():
+        monkeypatch.setenv(name, value)
+    if inside:
+        monkeypatch.setenv("SLURM_JOB_ID", "3")
+    sweep = Sweep(tmp_path / "s", "s", "slurm", {}, ["python"])
+    parameters = {"submitit_folder": str(tmp_path / "logs"), "max_num_timeout": 1, **TIMES}
+    submit(sweep, [tmp_path / "s" / "0"], parameters)
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert "SLURM_CONF=here" in seen
+    for name, value in allocation.items():
+        assert (f"{name}={value}" in seen) is not inside
+        assert os.environ[name] == value

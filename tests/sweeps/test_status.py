@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from soc_ft.records.job import Job, JobState, Submission, write_state
 from soc_ft.records.journal import Journal
 from soc_ft.records.layout import JOB_LOCK, LAUNCHER_LOCK
 from soc_ft.records.sweep import Sweep
-from soc_ft.sweeps.status import last_lines, read_sweep, unfinished
+from soc_ft.sweeps.status import SweepReader, last_lines, read_sweep, unfinished
 
 Say = Callable[[str], None]
 
@@ -109,6 +110,42 @@ def test_the_log_tells_of_a_job_that_slurm_has_forgotten(
     add_job(sweep, 0, log=f"{START}step 1\rstep 2slurmstepd-a: error: {words}\n")
     slurm_says("")
     assert only(sweep) == (state, f"slurmstepd-a: error: {words}")
+
+
+def test_a_failed_job_says_what_it_printed_last(sweep: Sweep, slurm_says: Say) -> None:
+    """Breaks if the reason of a job that died before it could give one is NonZeroExitCode."""
+    ended = "srun: error: node: task 0: Exited with exit code 1\nsrun: launch/slurm: _step_signal\n"
+    add_job(sweep, 0, log=f"{START}ImportError: no module named torch\n{ended}")
+    slurm_says("7_0|FAILED|NonZeroExitCode")
+    assert only(sweep) == (JobState.FAILED, "ImportError: no module named torch")
+
+
+def test_a_watched_sweep_shows_every_change(sweep: Sweep, slurm_says: Say) -> None:
+    """Breaks if what is kept between two looks hides a job's progress, its end, or its rerun."""
+    slurm_says("7_0|RUNNING|None")
+    folder = add_job(sweep, 0)
+    reader = SweepReader(sweep.folder)
+
+    def look() -> tuple[JobState, int]:
+        (job,) = reader.read()
+        return job.state, job.step
+
+    assert look() == (JobState.RUNNING, 0)
+    Journal(folder / "metrics.jsonl").append(4, {"train/reward": 1.0})
+    assert look() == (JobState.RUNNING, 4)
+    write_state(folder, JobState.FAILED, "broke")
+    assert look() == look() == (JobState.FAILED, 4)
+    write_state(folder, JobState.QUEUED)
+    write_state(folder, JobState.RUNNING)
+    assert look() == (JobState.RUNNING, 4)
+
+
+def test_a_sweep_knows_its_jobs(sweep: Sweep) -> None:
+    """Breaks if the state of a sweep takes a walk through all pictures below it."""
+    for number in range(2):
+        write_state(add_job(sweep, number), JobState.FINISHED)
+    replace(sweep, jobs=["1"]).save()
+    assert [job.number for job in read_sweep(sweep.folder)] == [1]
 
 
 def test_a_job_that_is_cancelled_before_it_starts(sweep: Sweep, slurm_says: Say) -> None:

@@ -77,7 +77,7 @@ def test_a_job_stops_before_a_step_that_does_not_fit(clock: Clock) -> None:
 
 def test_steps_longer_than_the_time_limit_are_refused(clock: Clock) -> None:
     """Breaks if a job that can never end a step is requeued a hundred times."""
-    with Preemption(signal.SIGUSR2, 90, 3600) as preemption:
+    with Preemption(signal.SIGUSR2, 90, 3600):
         clock.now += 60  # preempted early: another attempt may come further
         with pytest.raises(Preempted):
             signal.raise_signal(signal.SIGUSR2)
