@@ -11,6 +11,8 @@ from soc_ft.errors import RunError
 
 _MARGIN = 1.25
 """How much longer than the longest so far a step may take, with what is saved after it."""
+_NEAR = 0.2
+"""Share of the time limit that may be left, or that the start of the job took, when it is over."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ class TimeLimit:
         Raises:
             RunError: the time limit is over and no step has come to its end.
         """
-        if not self._longest and time.time() > self._end - 2 * self.warning:
+        near = self._end - _NEAR * self.seconds - self.warning
+        if not self._longest and time.time() > near:
             raise RunError(
                 f"no optimizer step ended within the time limit of {self.seconds / 60:.0f} min; "
                 "another attempt would end the same: raise hydra.launcher.timeout_min (python -m "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,20 +14,23 @@ from soc_ft.errors import ConfigError
 from soc_ft.records.job import JobState
 from soc_ft.sweeps.rerun import rerun_failed
 from soc_ft.sweeps.status import read_sweep
-from tests.conftest import command
-from tests.sweeps.sweeps import start, step_of, sweep_command, wait_until
+from tests.conftest import TESTS, command
+from tests.sweeps.sweeps import TOP, start, step_of, sweep_command, wait_until
 from tests.trained import largest_difference, weights
+
+ENDINGS = ("reward._target_=tests.scorers.EndsEarly", "+reward.ending=raises,dies,none")
 
 
 def test_a_bad_job_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a job that raises or is killed takes others with it, if the exit code does not
-    count it, or if running it again does not end where it would have ended."""
+    count it, if its end is said wrongly, or if a rerun repeats what has finished."""
     sweep, mended = tmp_path / "sweep", tmp_path / "mended"
-    overrides = ["reward._target_=tests.scorers.EndsEarly", f"+reward.mended={mended}"]
-    endings = "+reward.ending=raises,dies,none"
-    running = start(sweep_command(sweep, *overrides, endings), os.environ, tmp_path)
-    output, _ = running.communicate(timeout=200)
-    assert running.returncode == 2, output
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(TOP)]))
+    shutil.copy(TESTS / "sweeps" / "instant_training.py", tmp_path / "sitecustomize.py")
+    words = sweep_command(sweep, *ENDINGS, f"+reward.mended={mended}")
+    running = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert running.returncode == 2, running.stdout + running.stderr
     jobs = read_sweep(sweep)
     assert [job.state for job in jobs] == [JobState.FAILED, JobState.FAILED, JobState.FINISHED]
     assert jobs[0].reason == "ValueError: the reward broke"
@@ -35,15 +39,34 @@ def test_a_bad_job_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.M
     assert "the reward broke" in report
 
     mended.touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     rerun = command("soc_ft.report", str(sweep), "--rerun-failed")
     assert subprocess.run(rerun, check=False).returncode == 0
+    assert {job.state for job in read_sweep(sweep)} == {JobState.FINISHED}
+    attempts = [(sweep / str(number) / "attempts").read_text() for number in range(3)]
+    assert attempts == ["xx", "xx", "x"]
+    assert rerun_failed(sweep) == 0
+
+
+@pytest.mark.slow
+def test_a_rerun_ends_where_the_job_would_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if running a job again starts over, or goes on from another place than its last
+    checkpoint."""
+    sweep, mended = tmp_path / "sweep", tmp_path / "mended"
+    running = start(
+        sweep_command(sweep, *ENDINGS, f"+reward.mended={mended}"), os.environ, tmp_path
+    )
+    output, _ = running.communicate(timeout=400)
+    assert running.returncode == 2, output
+    mended.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    assert rerun_failed(sweep) == 2
     assert {job.state for job in read_sweep(sweep)} == {JobState.FINISHED}
     expected = weights(sweep / "2")
     assert largest_difference(weights(sweep / "0"), expected) == 0
     assert largest_difference(weights(sweep / "1"), expected) == 0
-    assert rerun_failed(sweep) == 0
 
 
 def test_a_wrong_job_is_refused_before_the_first_starts(tmp_path: Path) -> None:
