@@ -73,7 +73,7 @@ def evaluate(
             [0, 1], B prompts) -> (B,), metric objects (with ``embeds`` if they give vectors, whose
             spread within a prompt is measured), names of options of conf/metric and conf/reward, or
             settings of one as a mapping.
-        prompts: P prompts; or a file or data set of them, as for ``prompts=file``.
+        prompts: P prompts, or one; or a file or data set of them, as for ``prompts=file``.
         samples_per_prompt: n, at least 2 for metrics that give vectors.
         num_steps: of the sampler, at least 2.
         eta: noise level; 1 is that of fine-tuning, 0 is deterministic.

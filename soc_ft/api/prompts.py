@@ -12,29 +12,31 @@ from typing import Any
 from omegaconf import DictConfig
 
 from soc_ft.api.composing import refuse_override, set_key
-from soc_ft.data.prompts import load_prompts
+from soc_ft.data.prompts import given_prompts, is_source, load_prompts
 from soc_ft.errors import ConfigError
 from soc_ft.files import remove_if_empty, replace_file
 
 
 def prompt_list(argument: str, given: Any) -> list[str]:
-    """Prompts as a list, from a list or a source.
+    """Prompts as a list, from one, a list or a source.
 
     Raises:
         ConfigError: there are none, or one is no text; names the argument.
     """
-    if isinstance(given, str):
+    if isinstance(given, str) and is_source(given):
         try:
             return load_prompts(given)
         except ConfigError as error:
-            raise ConfigError(f"{argument}={error} (a prompt goes into a list)") from None
-    texts = list(given) if isinstance(given, Iterable) else []
+            raise ConfigError(f"{argument}={error}") from None
+    texts = (
+        [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else []
+    )
     if not texts:
         raise ConfigError(f"{argument}={given}: give at least one prompt, in a list")
     for place, text in enumerate(texts):
         if not (isinstance(text, str) and text.strip()):
             raise ConfigError(f"{argument}[{place}]={text!r}: must be a prompt, which is text")
-    return [text.strip() for text in texts]
+    return given_prompts(texts)
 
 
 def record_prompts(
@@ -61,7 +63,7 @@ def record_prompts(
         argument = "prompts" if use == "train" else "validation_prompts"
         refuse_override(typed, "prompts", exactly=True, instead=f"the argument {argument}")
         refuse_override(typed, f"prompts.{use}", instead=f"the argument {argument}")
-        if not isinstance(given, str):
+        if not (isinstance(given, str) and is_source(given)):
             lines = [json.dumps(text, ensure_ascii=False) for text in prompt_list(argument, given)]
             content = "".join(f"{line}\n" for line in lines).encode()
             # A name that tells lists apart: a run does not go on with other prompts.

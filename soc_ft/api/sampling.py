@@ -46,7 +46,7 @@ def sample(
 
     Args:
         model: from :func:`load_model`, fine-tuned or not.
-        prompts: P prompts; or a file or data set of them, as for ``prompts=file``.
+        prompts: P prompts, or one; or a file or data set of them, as for ``prompts=file``.
         samples_per_prompt: n.
         num_steps: of the sampler, at least 2.
         eta: noise level; 1 is that of fine-tuning, 0 is deterministic.

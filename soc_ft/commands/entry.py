@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from soc_ft.commands.completion import own_folders
 from soc_ft.commands.help import help_of
+from soc_ft.commands.texts import quote_texts
 from soc_ft.config.hydra_errors import closest_key, one_line
 from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.files import conf_dir, remove_if_empty
@@ -39,11 +40,14 @@ FOLDERS = ("run_dir", "hydra.run.dir", "hydra.sweep.dir", "output", "store")
 """Keys that name a folder to write to."""
 
 
-def run_command(task: Task, config_name: str, folder: str = ".") -> None:
+def run_command(
+    task: Task, config_name: str, folder: str = ".", texts: Collection[str] = ()
+) -> None:
     """Compose ``config_name`` from the command line and call ``task`` with it.
 
     ``folder`` below conf/ is where groups are looked for: a command with a key of a group's name,
-    such as ``prompts``, keeps its configuration apart from the groups.
+    such as ``prompts``, keeps its configuration apart from the groups. Values of the keys ``texts``
+    need no quotation marks.
 
     Errors meant for the user are printed as one line; the process then exits with 2 for a wrong
     configuration and with 1 for a run that failed. Anything else keeps its traceback.
@@ -60,6 +64,7 @@ def run_command(task: Task, config_name: str, folder: str = ".") -> None:
     started: list[bool] = []
     try:
         _check_flags(arguments)
+        sys.argv[1:] = quote_texts(arguments, texts)
         _register_plugins()
         main = hydra.main(
             version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name

@@ -19,4 +19,4 @@ def evaluate(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of the command line."""
-    run_command(evaluate, "evaluate", "commands")
+    run_command(evaluate, "evaluate", "commands", texts=("prompts",))

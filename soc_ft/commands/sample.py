@@ -16,7 +16,7 @@ from soc_ft.config.components import check_trusted, component_class
 from soc_ft.config.kinds import FINETUNE, MODEL
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
-from soc_ft.data.prompts import given_prompts
+from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.models.availability import check_available
 from soc_ft.options import (
     Component,
@@ -65,10 +65,7 @@ def sample(config: DictConfig) -> None:
     folder, run_config = open_run(settings.run)
     check_trusted(run_config, ["model", "finetune"], settings.trust)
     of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
-    given = settings.prompts
-    prompts = given_prompts(
-        of_run.validation if given is None else given, of_run.column, settings.num_prompts
-    )
+    prompts = chosen_prompts(settings.prompts, of_run.column, settings.num_prompts, of_run)
     pictures = pictures_of_run(settings, folder, run_config, prompts)
 
     from torchvision.transforms.functional import to_pil_image
@@ -126,4 +123,4 @@ def pictures_of_run(
 
 def main() -> None:
     """Entry point of the command line."""
-    run_command(sample, "sample", "commands")
+    run_command(sample, "sample", "commands", texts=("prompts",))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from soc_ft.data.formats import SUFFIXES, Located, kind_of, read_entries
 from soc_ft.errors import ConfigError
 from soc_ft.files import PACKAGE
 
 PACKAGE_PREFIX = "package:"
 DEFAULT_COLUMNS = ("prompt", "text")
 
-_BETWEEN_ITEMS = re.compile(r"[\s,]*")
-
-Located = tuple[str, Any]
-"""Where an entry stands ("line 3", "item 0", ...) and the entry, not yet checked."""
+_LONGEST_PATH = 1024
+LONGEST_PROMPT = 10_000
+"""Characters. More are no prompt but a file without line ends, or of another kind."""
 
 
 def load_prompts(source: str, column: str | None = None, limit: int | None = None) -> list[str]:
@@ -51,21 +48,37 @@ def load_prompts(source: str, column: str | None = None, limit: int | None = Non
 def given_prompts(
     given: str | Sequence[Any], column: str | None = None, limit: int | None = None
 ) -> list[str]:
-    """Prompts as a command takes them: a list of them, or a source of :func:`load_prompts`.
+    """Prompts as a command takes them: one, a list of them, or a source of :func:`load_prompts`.
 
     Args:
-        given: prompts, or the name of a file or data set.
+        given: a prompt, prompts, or the name of a file or data set.
         column: as in :func:`load_prompts`.
         limit: use the first ``limit`` prompts of a source.
 
     Raises:
-        ConfigError: the list is empty, or the source cannot be read.
+        ConfigError: the list is empty or holds something else, or the source cannot be read.
     """
-    if isinstance(given, str):
+    if isinstance(given, str) and is_source(given):
         return load_prompts(given, column, limit=limit)
-    if not given:
+    entries = [given] if isinstance(given, str) else list(given)
+    if not entries:
         raise ConfigError("prompts=[]: give at least one prompt")
-    return [str(prompt) for prompt in given]
+    return [_checked(entry, f"prompts[{number}]", None) for number, entry in enumerate(entries)]
+
+
+def is_source(text: str) -> bool:
+    """Whether a text names a file or data set rather than being a prompt.
+
+    It does if there is such a file, and also if it can hardly be anything else: a path without
+    blanks, or a name with the ending of a file that can be read. So a name that is misspelt is no
+    prompt.
+    """
+    if len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
+        return False
+    if text.startswith(PACKAGE_PREFIX) or Path(text).suffix.lower() in SUFFIXES:
+        return True
+    blanks = any(letter.isspace() for letter in text)
+    return bool(text) and (os.path.exists(_path(text)) or ("/" in text and not blanks))
 
 
 class PromptOrder:
@@ -109,15 +122,9 @@ class PromptOrder:
 
 def _entries(source: str, column: str | None) -> Iterator[Located]:
     path = _path(source)
-    if path.is_file():
-        read = _READERS.get(path.suffix.lower())
-        if read is None:
-            raise ConfigError(
-                f"{source}: cannot tell the format from the ending {path.suffix!r}; "
-                f"use one of {', '.join(_READERS)}"
-            )
-        yield from read(_text(path, source), source)
-    elif path.is_dir() or _looks_like_dataset_id(source):
+    if os.path.isfile(path):
+        yield from read_entries(path, source)
+    elif os.path.isdir(path) or _looks_like_dataset_id(source):
         yield from _dataset(source, path, column)
     else:
         raise ConfigError(
@@ -129,7 +136,7 @@ def _entries(source: str, column: str | None) -> Iterator[Located]:
 def _path(source: str) -> Path:
     if source.startswith(PACKAGE_PREFIX):
         return PACKAGE / source.removeprefix(PACKAGE_PREFIX)
-    return Path(source).expanduser()
+    return Path(os.path.expanduser(source))
 
 
 def _looks_like_dataset_id(source: str) -> bool:
@@ -140,106 +147,8 @@ def _looks_like_dataset_id(source: str) -> bool:
         and not owner.startswith(PACKAGE_PREFIX)
         and name
         and "/" not in name
-        and Path(name).suffix.lower() not in _READERS
+        and Path(name).suffix.lower() not in SUFFIXES
     )
-
-
-def _text(path: Path, source: str) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read ({error.strerror})") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            f"{source}, line {line}: is not UTF-8 text; save the file as UTF-8"
-        ) from error
-
-
-def _json(text: str, source: str) -> Iterator[Located]:
-    if not text.strip():
-        return
-    entries = _parsed(text, source, first_line=1)
-    if not isinstance(entries, list):
-        raise ConfigError(
-            f"{source}: holds {_kind(entries)} where a list of strings or of objects is expected "
-            "(one object a line is the .jsonl format)"
-        )
-    lines = _lines_of_items(text)
-    for number, entry in enumerate(entries):
-        yield f"line {next(lines)}, item {number}", entry
-
-
-def _lines_of_items(text: str) -> Iterator[int]:
-    """The line on which each item of a valid JSON list begins."""
-    decoder = json.JSONDecoder()
-    line, place = 1, text.index("[") + 1
-    line += text.count("\n", 0, place)
-    while True:
-        start = _BETWEEN_ITEMS.match(text, place).end()  # type: ignore[union-attr]
-        line += text.count("\n", place, start)
-        yield line
-        _, place = decoder.raw_decode(text, start)
-        line += text.count("\n", start, place)
-
-
-def _json_lines(text: str, source: str) -> Iterator[Located]:
-    for number, line in _lines(text):
-        yield f"line {number}", _parsed(line, source, number) if line.strip() else ""
-
-
-def _plain(text: str, source: str) -> Iterator[Located]:
-    for number, line in _lines(text):
-        yield f"line {number}", line
-
-
-def _comma_separated(text: str, source: str) -> Iterator[Located]:
-    return _table(text, source, ",")
-
-
-def _tab_separated(text: str, source: str) -> Iterator[Located]:
-    return _table(text, source, "\t")
-
-
-def _table(text: str, source: str, delimiter: str) -> Iterator[Located]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in rows:
-            place = f"line {rows.line_num}"
-            if len(row) > len(rows.fieldnames or ()):
-                raise ConfigError(
-                    f"{source}, {place}: has more values than the header has columns; "
-                    f'put a value that contains {delimiter!r} in "quotation marks"'
-                )
-            yield place, row
-    except csv.Error as error:
-        raise ConfigError(f"{source}, line {rows.line_num}: is not valid CSV ({error})") from error
-
-
-_READERS: dict[str, Callable[[str, str], Iterator[Located]]] = {
-    ".json": _json,
-    ".jsonl": _json_lines,
-    ".csv": _comma_separated,
-    ".tsv": _tab_separated,
-    ".txt": _plain,
-}
-
-
-def _lines(text: str) -> Iterable[tuple[int, str]]:
-    """Numbered lines; blank ones at the end of a file carry no meaning and are left out."""
-    return enumerate(text.rstrip().split("\n"), start=1) if text.strip() else ()
-
-
-def _parsed(text: str, source: str, first_line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise ConfigError(
-            f"{source}, line {line}, column {error.colno}: is not valid JSON ({error.msg})"
-        ) from error
 
 
 def _dataset(source: str, path: Path, column: str | None) -> Iterator[Located]:
@@ -248,7 +157,7 @@ def _dataset(source: str, path: Path, column: str | None) -> Iterator[Located]:
     except ImportError as error:
         raise ConfigError(
             f"{source}: reading a Hugging Face dataset needs the library `datasets`; install it, "
-            f"or give a file ending in one of {', '.join(_READERS)}"
+            f"or give a file ending in one of {', '.join(SUFFIXES)}"
         ) from error
     identifier, _, split = (str(path), "", "") if path.is_dir() else source.partition(":")
     try:
@@ -271,9 +180,16 @@ def _checked(entry: Any, place: str, column: str | None) -> str:
         key = _column(list(entry), column, place)
         entry, place = entry[key], f"{place}, key {key!r}"
     if not isinstance(entry, str):
-        raise ConfigError(f"{place}: holds {_kind(entry)} where a prompt (text) is expected")
+        raise ConfigError(f"{place}: holds {kind_of(entry)} where a prompt (text) is expected")
     if not entry.strip():
         raise ConfigError(f"{place}: is a blank prompt; remove it or write one")
+    if len(entry) > LONGEST_PROMPT:
+        raise ConfigError(
+            f"{place}: is {len(entry)} characters long, which is no prompt (at most "
+            f"{LONGEST_PROMPT}); write one prompt a line"
+        )
+    if not entry.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in entry):
+        raise ConfigError(f"{place}: holds half a character (a lone surrogate); remove it")
     return entry.strip()
 
 
@@ -287,8 +203,3 @@ def _column(available: list[str], column: str | None, place: str) -> str:
         f"{', '.join(map(repr, available)) or 'nothing'}; set prompts.column (for soc_ft.evaluate: "
         "column) to one of them"
     )
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    return "nothing" if value is None else kinds.get(type(value), "a number")

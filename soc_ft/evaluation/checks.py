@@ -15,10 +15,10 @@ from soc_ft.config.groups import chosen, options, unknown_option
 from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
-from soc_ft.data.prompts import given_prompts, load_prompts
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import read_folder
 from soc_ft.evaluation.plan import Choice, Measure, ModelSource, Plan, SamplingSetup, Settings
+from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.options import Component
 from soc_ft.records.runs import (
     find_weights,
@@ -132,21 +132,11 @@ def _source(
 
 
 def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[str]:
-    given, column = settings.prompts, settings.column
-    if isinstance(given, list):
-        return given_prompts(given)[: settings.num_prompts]
-    if given is None:
-        if run_config is None:
-            raise ConfigError(
-                "prompts: a base model has none of its own; give a list, a file, or an option of "
-                f"conf/prompts ({', '.join(options('prompts'))})"
-            )
-        own = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
-        given, column = own.validation, own.column
-    elif given in options("prompts"):
-        option = validated(Prompts, chosen("prompts", "prompts", given), ("prompts",))
-        given, column = option.validation, option.column
-    return load_prompts(given, column, limit=settings.num_prompts)
+    of_run = None
+    if run_config is not None:
+        of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
+    found = chosen_prompts(settings.prompts, settings.column, settings.num_prompts, of_run)
+    return found[: settings.num_prompts]
 
 
 def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[SamplingSetup]:

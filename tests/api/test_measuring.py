@@ -81,7 +81,7 @@ def test_metrics_are_named_listed_or_given(red: FineTuned) -> None:
         ({"metrics": {"a": {"option": "shapes", "x": 1}}}, r"metrics\.a\.x: unknown key"),
         ({"metrics": "shapes_diversity", "samples_per_prompt": 1}, r"at least 2 .*not 1"),
         ({"prompts": []}, r"prompts=\[\]: give at least one prompt"),
-        ({"prompts": "a house"}, r"a house: there is no such file .*goes into a list"),
+        ({"prompts": "house.txt"}, r"prompts=house\.txt: there is no such file"),
         ({"prompts": 3}, r"prompts=3: give at least one prompt, in a list"),
         ({"num_steps": 1}, r"num_steps=1: "),
         ({"num_steps": 2000}, r"num_steps=2000: "),

@@ -59,7 +59,7 @@ def test_a_function_is_told_what_it_must_return(
         ([], {"reward": without_gradient}, r"has no gradient, which method AdjointMatching needs"),
         ([], {"prompts": []}, r"prompts=\[\]: give at least one prompt"),
         ([], {"prompts": ["a", " "]}, r"prompts\[1\]=' ': must be a prompt"),
-        ([], {"prompts": "a house"}, r"a house: there is no such file"),
+        ([], {"prompts": "house.txt"}, r"house\.txt: there is no such file"),
         ([], {"validation_prompts": []}, r"validation_prompts=\[\]: give at least one prompt"),
     ],
 )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from soc_ft.data.prompts import PromptOrder, load_prompts
+from soc_ft.data.prompts import PromptOrder, given_prompts, load_prompts
 from soc_ft.errors import ConfigError
 
 PROMPTS = ["a red circle", 'a "large" star, on blue', "zwei grüne Kreuze"]
+CSV = [prompt.replace('"', '""') for prompt in PROMPTS]
+CASES = Path(__file__).parent / "cases"
 
 
 def write(path: Path, text: str | bytes) -> str:
@@ -30,7 +33,16 @@ def write(path: Path, text: str | bytes) -> str:
         ("p.jsonl", "\n".join(json.dumps(p) for p in PROMPTS)),
         ("p.jsonl", "".join(json.dumps({"text": p, "prompt": p}) + "\r\n" for p in PROMPTS)),
         ("p.csv", 'id,prompt\n1,a red circle\n2,"a ""large"" star, on blue"\n3,zwei grüne Kreuze'),
-        ("p.tsv", 'text\na red circle\n"a ""large"" star, on blue"\nzwei grüne Kreuze\n'),
+        ("p.tsv", 'text\na red circle\na "large" star, on blue\nzwei grüne Kreuze\n'),
+        ("p.tsv", "text\tid\r" + "".join(f"{p}\t1\r" for p in PROMPTS)),
+        (
+            "p.csv",
+            '\nid,text\n\n1,a red circle\n"2","a ""large"" star, on blue"\n \n3,zwei grüne Kreuze',
+        ),
+        ("p.csv", "prompt,picture\n" + "".join(f'"{p}",{"x" * 200_000}\n' for p in CSV)),
+        ("p.txt", "\r".join(PROMPTS)),
+        ("p.txt", "\n\n" + "\n \n\n".join(PROMPTS)),
+        ("p.jsonl", "\n\n".join(json.dumps(p) for p in PROMPTS)),
         ("p.txt", "\n".join(PROMPTS)),
         ("p.TXT", "\r\n".join(PROMPTS) + "\r\n\r\n"),
         ("p.txt", "\ufeff  " + "  \n ".join(PROMPTS) + "\n"),
@@ -68,14 +80,22 @@ def test_column_and_limit(tmp_path: Path) -> None:
         ("p.json", "[]", r"p\.json holds no prompts"),
         ("p.json", "", r"p\.json holds no prompts"),
         ("p.jsonl", '"a"\n{"prompt": b}\n', r"p\.jsonl, line 2, column 12: is not valid JSON"),
-        ("p.jsonl", '"a"\n\n"b"\n', r"p\.jsonl, line 2: is a blank prompt"),
+        ("p.jsonl", '"a"\n\n" "\n', r"p\.jsonl, line 3: is a blank prompt"),
+        ("p.json", '{"a cat": 1}', r'holds an object where .*\["a red cup"\] or \[{"prompt"'),
+        ("p.json", "[" * 200_000, r"p\.json, line 1: cannot be read"),
+        ("p.json", f"[{'1' * 5000}]", r"p\.json, line 1: cannot be read"),
+        ("p.json", r'["\ud800"]', r"item 0: holds half a character"),
         ("p.csv", "", r"p\.csv holds no prompts"),
         ("p.csv", "prompt\n", r"p\.csv holds no prompts"),
         ("p.csv", "id,title\n1,a\n", r"p\.csv, line 2: has no 'prompt' or 'text'; .*'id', 'title'"),
         ("p.csv", "prompt\na cat, sitting\n", r"line 2: has more values than .*quotation marks"),
         ("p.csv", "id,prompt\n1,a\n2\n", r"line 3, key 'prompt': holds nothing"),
-        ("p.csv", 'prompt\n"a\n', r"p\.csv, line \d: is not valid CSV"),
-        ("p.txt", "a\n\nb\n", r"p\.txt, line 2: is a blank prompt"),
+        ("p.csv", 'prompt\n\n"a\nb\n', r"p\.csv, line 3: is not valid CSV"),
+        ("p.csv", 'prompt\n"a\nb"\n"STOP" sign\n', r"p\.csv, line 4: is not valid CSV"),
+        ("p.csv", 'id,prompt\n1,"a\n\nb"\n2,\n', r"p\.csv, line 5, key 'prompt': is a blank"),
+        ("p.tsv", "prompt\na\tcat\n", r"line 2: has more values than .*tab stops"),
+        ("p.tsv", "id\tprompt\n\n1\n", r"p\.tsv, line 3, key 'prompt': holds nothing"),
+        ("p.txt", b"a\rb\r\xff\xfe\r", r"p\.txt, line 3: is not UTF-8"),
         ("p.txt", b"a\nb\n\xff\xfe\n", r"p\.txt, line 3: is not UTF-8"),
         ("p.txt", "\n \n", r"p\.txt holds no prompts"),
         ("p.yaml", "- a\n", r"p\.yaml: cannot tell the format .*\.jsonl"),
@@ -88,6 +108,64 @@ def test_mistakes_are_one_line_that_says_where(
     with pytest.raises(ConfigError, match=message) as caught:
         load_prompts(write(tmp_path / name, text))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"),
+    [
+        ("quotes.tsv", ["a red cup on a table", '"STOP" on a sign', "a dog that runs"]),
+        ("blank_lines.txt", ["a red cup on a table", "a dog that runs"]),
+        ("blank_lines.jsonl", ["a red cup on a table", "a dog that runs"]),
+        ("mac_line_ends.txt", ["a red cup on a table", "a dog that runs"]),
+    ],
+)
+def test_files_that_people_have(name: str, prompts: list[str]) -> None:
+    """Breaks if one format is read with the rules of another."""
+    assert load_prompts(str(CASES / name)) == prompts
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.csv", "p.tsv", "p.json", "p.jsonl"])
+def test_a_file_without_line_ends_is_answered_at_once(tmp_path: Path, name: str) -> None:
+    """Breaks if ten million letters are tokenized or drawn as a prompt, or stand in the message."""
+    entries = {".json": '["{}"]', ".jsonl": '"{}"', ".txt": "{}"}
+    text = entries.get(Path(name).suffix, "prompt\n{}").format("word " * 2_000_000)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="characters long, which is no prompt") as caught:
+        load_prompts(write(tmp_path / name, text))
+    assert time.monotonic() - began < 5
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a cat, sitting",
+        "a dog's bone (big)!",
+        '[macro] a "STOP" sign, {red}',
+        "a cat/dog hybrid",
+        "w" * 9000,
+        "either/or, and so on.",
+    ],
+)
+def test_a_bare_text_is_one_prompt(text: str) -> None:
+    """Breaks if a prompt is taken for a file, a list, or several."""
+    assert given_prompts(text) == [text]
+
+
+def test_a_list_is_a_list_and_a_file_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if the name of a file, misspelt or not, becomes a prompt."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "my prompts.txt", "a\nb\nc")
+    assert given_prompts("my prompts.txt", limit=2) == ["a", "b"]
+    assert given_prompts(["my prompts.txt", "b "], limit=1) == ["my prompts.txt", "b"]
+    for source in ("my promts.txt", "package:nothing", "/data/prompts", "./prompts"):
+        with pytest.raises(ConfigError, match="no such file"):
+            given_prompts(source)
+    for wrong, said in (([], "at least one"), (["a", True], r"prompts\[1\]: holds a boolean")):
+        with pytest.raises(ConfigError, match=said):
+            given_prompts(wrong)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Keys of a command line whose values are texts, which Hydra's grammar would take apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from soc_ft.errors import ConfigError
+
+
+def quote_texts(arguments: Sequence[str], keys: Collection[str]) -> list[str]:
+    """Put texts into quotation marks, so that commas, brackets and quotes are letters in them.
+
+    A list stays a list, ``null`` stays nothing, and what is in quotation marks as a whole already
+    stays as it is.
+
+    Args:
+        arguments: of a command line of Hydra.
+        keys: whose values are a text or a list of texts.
+
+    Raises:
+        ConfigError: a value is in brackets as a whole, but is no list that Hydra reads.
+    """
+    parser = OverridesParser.create()
+    return [
+        _quoted(argument, parser) if argument.partition("=")[0] in keys else argument
+        for argument in arguments
+    ]
+
+
+def _quoted(argument: str, parser: OverridesParser) -> str:
+    key, equals, text = argument.partition("=")
+    try:
+        override = parser.parse_override(argument)
+        if not override.is_sweep_override():
+            value = override.value()
+            in_marks = isinstance(value, str) and text.lstrip().startswith(("'", '"'))
+            if value is None or isinstance(value, list) or in_marks or "${" in text:
+                return argument
+    except HydraException:
+        if _in_brackets(text):
+            raise ConfigError(
+                f"{argument}: is no list; put a prompt that contains commas, quotes or brackets "
+                """into quotation marks: '["a cat, sitting", "a dog\\'s bone"]'"""
+            ) from None
+    return f"{key}{equals}{QuotedString(text, Quote.single).with_quotes()}"
+
+
+def _in_brackets(text: str) -> bool:
+    """Whether the first bracket of a text is closed by its last character."""
+    if not text.startswith("["):
+        return False
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if depth == 0:
+            return place == len(text) - 1
+    return False
