@@ -37,6 +37,7 @@ def sweep(tmp_path: Path) -> Iterator[tuple[JobComposer, DictConfig]]:
         hydra = [f"hydra.sweep.dir={tmp_path}/s", "hydra.sweep.subdir=s${seed}", "hydra.job.num=0"]
         config = loader.load_configuration("config", hydra, RunMode.MULTIRUN)
         yield JobComposer(loader, config), config
+        HydraConfig.instance().cfg = None
 
 
 def test_a_job_is_what_hydra_makes_of_it(sweep: tuple[JobComposer, DictConfig]) -> None:
@@ -71,7 +72,8 @@ def test_two_jobs_never_share_a_folder(
     launcher = LocalLauncher()
     context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
     launcher.setup(hydra_context=context, task_function=lambda _: None, config=config)
-    jobs = [[f"lambda={strength}", "model.path=random:tiny"] for strength in (10, 20)]
+    shapes = ("model=shapes", "reward=shapes", "prompts=shapes")
+    jobs = [[f"lambda={strength}", *shapes] for strength in (10, 20)]
     with pytest.raises(ConfigError) as refused:
         launcher.launch(jobs, 0)
     line = str(refused.value)

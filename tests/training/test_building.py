@@ -20,6 +20,7 @@ def test_a_task_of_slurm_is_one_process_and_is_requeued_by_submitit_alone(
     for name, value in {
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NAME": "soc_ft",
+        "SLURM_STEP_ID": "0",
         "SLURM_PROCID": "0",
         "SLURM_LOCALID": "0",
         "SLURM_NODEID": "0",
@@ -32,6 +33,19 @@ def test_a_task_of_slurm_is_one_process_and_is_requeued_by_submitit_alone(
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue
     assert environment.creates_processes_externally
+
+
+def test_the_script_of_a_batch_job_starts_its_processes_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when a run in an allocation, without srun, trains with one process of two."""
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    run = check(composed(*TINY, "trainer.devices=2"))
+    trainer = build_trainer(run, tmp_path, RunLogger(tmp_path), build_checkpoints(run, tmp_path))
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+    assert not environment.creates_processes_externally
+    assert trainer.num_devices == 2
 
 
 def test_anchors_that_a_method_needs_are_there() -> None:
