@@ -85,7 +85,7 @@ def load_model(
         mode = validated(Component, sections["finetune"], ("finetune",))
         component_class(mode, "finetune", FINETUNE)
     given = sections["model"]
-    check_available(given.get("path"), given.get("revision"), given.get("variant"))
+    check_available(given, levels)
 
     from soc_ft.models.devices import usable_device
     from soc_ft.models.loading import build_model

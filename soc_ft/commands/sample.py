@@ -91,7 +91,8 @@ def pictures_of_run(
     where, mode = run_config.get("model") or {}, run_config.get("finetune") or {}
     component_class(validated(Model, where, ("model",)), "model", MODEL)
     component_class(validated(Component, mode, ("finetune",)), "finetune", FINETUNE)
-    check_available(where["path"], where.get("revision"), where.get("variant"))
+    num_steps = settings.num_steps or scheduler.num_steps
+    check_available(where, scheduler.noise_levels(), num_steps)
     checkpoint = None if settings.base else find_weights(folder, settings.checkpoint)
     import torch
 
@@ -105,7 +106,7 @@ def pictures_of_run(
         model.load_trainable_state(weights)
     model.to(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     process = model.scheduler.control_process(
-        settings.num_steps or scheduler.num_steps,
+        num_steps,
         scheduler.eta if settings.eta is None else settings.eta,
     )
     scale = settings.guidance_scale

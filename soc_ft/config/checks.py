@@ -134,8 +134,8 @@ def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
     given = run.model.model_extra or {}
     scorers = [partial(check_components, *each) for each in scorers_of(run)]
-    where = given.get("path"), given.get("revision"), given.get("variant")
-    check_all([*scorers, partial(check_available, *where)])
+    schedule = run.scheduler.noise_levels(), run.scheduler.num_steps
+    check_all([*scorers, partial(check_available, given, *schedule)])
 
 
 def scorers_of(run: RunConfig) -> list[tuple[Any, str, Kind]]:

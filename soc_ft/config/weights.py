@@ -25,7 +25,7 @@ def download_all(run: RunConfig) -> None:
     path, revision, variant = given["path"], given.get("revision"), given.get("variant")
     if locate(path, revision, variant).kind == "hub":
         print(f"model.path={path}", flush=True)
-        from soc_ft.models.loading import download
+        from soc_ft.models.pipelines import download
 
         download(path, revision, variant)
     print("all weights are here")

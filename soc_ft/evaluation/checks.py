@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def check_evaluation(config: DictConfig) -> Plan:
     check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
     blocks = _blocks(settings, run_config)
-    source = _source(settings, run_dir, run_config)
+    source = _source(settings, run_dir, run_config, blocks)
     return Plan(settings, source, prompts, blocks, [], measures, tracking)
 
 
@@ -111,7 +111,10 @@ def _typed(run_config: Mapping[str, Any], section: str) -> Component:
 
 
 def _source(
-    settings: Settings, run_dir: Path | None, run_config: Mapping[str, Any] | None
+    settings: Settings,
+    run_dir: Path | None,
+    run_config: Mapping[str, Any] | None,
+    blocks: Sequence[SamplingSetup],
 ) -> ModelSource:
     from soc_ft.models.availability import check_available
 
@@ -124,7 +127,8 @@ def _source(
     if settings.model_path is not None:
         model["path"] = settings.model_path
     component_class(validated(Model, model, ("model",)), "model", MODEL)
-    check_available(model.get("path"), model.get("revision"), model.get("variant"))
+    for block in blocks:
+        check_available(model, block.noise_levels, block.num_steps)
     scale = settings.guidance_scale
     return ModelSource(
         model, finetune, weights, run_dir, model["guidance_scale"] if scale is None else scale

@@ -19,9 +19,10 @@ from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
 from soc_ft.evaluation.sampling import sample_places
 from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
-from soc_ft.models.availability import Source, locate, picture_size
-from soc_ft.models.loading import build_model, load_pipeline
+from soc_ft.models.availability import GIVEN_PARTS, Source, locate, picture_size
+from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
+from soc_ft.models.pipelines import download
 from soc_ft.models.scheduler import adapt_scheduler
 from soc_ft.models.weights import load_weights
 
@@ -69,6 +70,9 @@ def _stores(plan: Plan, source: ModelSource) -> dict[Key, PictureStore]:
         "base": fingerprint(_locate(model), model.get("variant")),
         "frozen_dtype": model.get("frozen_dtype"),
     }
+    for part in GIVEN_PARTS:
+        if model.get(part):
+            base[part] = digest_of([file for file in Path(model[part]).iterdir() if file.is_file()])
     trained: dict[str, Mapping[str, Any]] = {BASE: {}}
     if source.weights is not None:
         digest = digest_of([source.weights])
@@ -87,7 +91,7 @@ def _locate(model: Mapping[str, Any]) -> Source:
     where = model["path"], model.get("revision"), model.get("variant")
     source = locate(*where)
     if source.kind == "hub":
-        load_pipeline(*where)
+        download(*where)
         source = locate(*where)
     return source
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import soc_ft
 from soc_ft.files import replace_file
-from soc_ft.models.availability import PARTS, WEIGHT_SUFFIXES, Source, variant_of
+from soc_ft.models.availability import PARTS, WEIGHT_SUFFIXES, Source, variant_in, variant_of
 
 Place = tuple[int, int]
 """(prompt, picture) indices, which address the noise together with a seed."""
@@ -99,9 +99,10 @@ def _files_of_model(folder: Path, variant: str | None) -> list[Path]:
     for part in (*PARTS, "tokenizer", "scheduler"):
         there = sorted((folder / part).glob("*"))
         files += [path for path in there if path.suffix in CONFIGURATION_FILES]
+        chosen = variant_in(folder / part, variant) or ""
         for suffix in WEIGHT_SUFFIXES:
             of_suffix = [path for path in there if path.suffix == suffix]
-            weights = [path for path in of_suffix if variant_of(path) == (variant or "")]
+            weights = [path for path in of_suffix if variant_of(path) == chosen]
             if weights:
                 files += weights
                 break

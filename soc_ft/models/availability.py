@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.files import PACKAGE
 from soc_ft.hub import is_hub_id, obstacle
+from soc_ft.models.completeness import check_folder, check_part, check_single_file, read_json
+from soc_ft.models.noise_schedule import check_schedule
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 """Of the weight files in a diffusers folder; what comes first is preferred."""
 PARTS = ("unet", "vae", "text_encoder")
+GIVEN_PARTS = ("vae", "text_encoder")
+"""What may be taken from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,54 @@ class Source:
 
 
 def check_available(
-    path: str | None, revision: str | None = None, variant: str | None = None
+    settings: Mapping[str, Any],
+    noise_levels: Mapping[str, Any] | None = None,
+    num_steps: int | None = None,
 ) -> None:
-    """Check that the weights of a model can be had, within seconds; as ``locate``."""
-    locate(path, revision, variant)
+    """Check, within seconds, that a model can be had whole and sampled with a schedule.
+
+    Args:
+        settings: of conf/model.
+        noise_levels: what is changed of the checkpoint's scheduler.
+        num_steps: of sampling; None leaves it out.
+
+    Raises:
+        ConfigError: as ``locate``; or the files of the model do not fit each other, or have no such
+            schedule.
+    """
+    source = locate(settings.get("path"), settings.get("revision"), settings.get("variant"))
+    check_files(source, settings)
+    config: Mapping[str, Any] = {}
+    if source.kind == "folder":
+        config = read_json(Path(source.location) / "scheduler" / "scheduler_config.json")
+    if source.kind in ("folder", "random"):  # of others nothing is known yet
+        check_schedule(config, noise_levels or {}, num_steps)
+
+
+def check_files(source: Source, settings: Mapping[str, Any]) -> None:
+    """Check that the files of a source, and of parts from elsewhere, are complete and fit.
+
+    Args:
+        source: from ``locate``.
+        settings: of conf/model.
+
+    Raises:
+        ConfigError: says which file, and what to do.
+    """
+    location, key = Path(source.location), f"model.path={settings.get('path')}"
+    given = {part: Path(settings[part]) for part in GIVEN_PARTS if settings.get(part)}
+    try:
+        if source.kind == "folder":
+            check_folder(location)
+        elif source.kind == "file" and location.suffix == ".safetensors":
+            check_single_file(location, frozenset(given))
+        for part, folder in given.items():
+            key = f"model.{part}={folder}"
+            check_part(folder, part)
+            if not _variants(folder):
+                raise ConfigError(f"{folder} has no weights")
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def locate(path: str | None, revision: str | None = None, variant: str | None = None) -> Source:
@@ -145,13 +194,19 @@ def _incomplete(folder: Path, variant: str | None) -> str | None:
         return f"there is no folder {folder}"
     if not (folder / "model_index.json").is_file():
         return f"{folder} has no model_index.json, so it is not in diffusers format"
-    for part in PARTS:
-        found = _variants(folder / part)
-        if (variant or "") not in found:
-            wanted = f"weights of variant {variant}" if variant else "weights"
-            others = ", ".join(sorted(found - {""}))
-            return f"{folder / part} has no {wanted}" + (f", only of {others}" if others else "")
+    found = {part: _variants(folder / part) for part in PARTS}
+    if variant and not any(variant in variants for variants in found.values()):
+        return f"{folder} has no weights of variant {variant}"
+    for part, variants in found.items():
+        if not variants & {"", variant}:
+            others = ", ".join(sorted(variants))
+            return f"{folder / part} has no weights" + (f", only of {others}" if others else "")
     return None
+
+
+def variant_in(folder: Path, variant: str | None) -> str | None:
+    """The variant whose weights are taken in the folder of a part; None are those without one."""
+    return variant if variant in _variants(folder) else None
 
 
 def _variants(folder: Path) -> set[str]:

@@ -18,18 +18,30 @@ from soc_ft.models.availability import Source, check_available, locate
 REMEDIES = ("model.path=/folder", "model.path=/file.safetensors", "experiment=quickstart")
 
 
+CONFIGS = {
+    "unet": {"sample_size": 8},
+    "vae": {},
+    "text_encoder": {"vocab_size": 3},
+    "scheduler": {"_class_name": "PNDMScheduler", "steps_offset": 1},
+    "tokenizer": {"model": {"vocab": {"a": 0, "b": 1, "c": 2}}},
+}
+
+
 def write_folder(folder: Path, class_name: str = "StableDiffusionPipeline") -> Path:
-    """A diffusers folder as far as its files' names go."""
-    for part in ("unet", "vae", "text_encoder"):
+    """A diffusers folder as far as its files' names and settings go."""
+    for part, config in CONFIGS.items():
         (folder / part).mkdir(parents=True)
-        (folder / part / "model.safetensors").touch()
+        names = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer.json"}
+        (folder / part / names.get(part, "config.json")).write_text(json.dumps(config))
+        if part in ("unet", "vae", "text_encoder"):
+            (folder / part / "model.safetensors").touch()
     (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
     return folder
 
 
 def message(path: str | None, **arguments: str) -> str:
     with pytest.raises(ConfigError) as error:
-        check_available(path, **arguments)
+        check_available({"path": path, **arguments})
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -78,8 +90,10 @@ def test_missing_variant(tmp_path: Path) -> None:
     assert "variant fp16" in message(str(folder), variant="fp16")
     for part in ("unet", "vae", "text_encoder"):
         (folder / part / "model.safetensors").rename(folder / part / "model.fp16.safetensors")
-    check_available(str(folder), variant="fp16")
+    check_available({"path": str(folder), "variant": "fp16"})
     assert "only of fp16" in message(str(folder))
+    (folder / "vae" / "model.fp16.safetensors").rename(folder / "vae" / "model.safetensors")
+    check_available({"path": str(folder), "variant": "fp16"})
 
 
 def test_other_pipelines_are_refused(tmp_path: Path) -> None:
@@ -152,7 +166,7 @@ def test_answers_without_heavy_imports(tmp_path: Path) -> None:
         "from soc_ft.models.loading import load_model\n"
         "from soc_ft.models.availability import check_available\n"
         "try:\n"
-        "    check_available('someone/some-model')\n"
+        "    check_available({'path': 'someone/some-model'})\n"
         "except ConfigError as error:\n"
         "    print(error)\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'peft'} & set(sys.modules)))\n"

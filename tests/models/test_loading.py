@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from soc_ft.errors import ConfigError
 from soc_ft.models.architectures import random_pipeline
 from soc_ft.models.finetune import Full, LoRA
-from soc_ft.models.loading import build_model, load_model, load_pipeline
+from soc_ft.models.loading import build_model, load_model
+from soc_ft.models.pipelines import load_pipeline
 from tests.conftest import composed
 from tests.models.original_layout import original_layout
 
@@ -111,15 +112,111 @@ def test_unreadable_file(tmp_path: Path) -> None:
     """Breaks if a broken file ends in a traceback of diffusers."""
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match=r"cannot be loaded.*single_file_config"):
+    with pytest.raises(ConfigError, match="cut off or damaged"):
         load_pipeline(str(file))
+    file = file.rename(tmp_path / "model.ckpt")
+    with pytest.raises(ConfigError, match=r"model\.ckpt: ") as error:
+        load_pipeline(str(file))
+    assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)
+
+
+def test_a_file_with_objects_in_it(tmp_path: Path) -> None:
+    """Breaks if code in a checkpoint is run, or PyTorch's advice to run it is passed on."""
+    file = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {}, "callbacks": Path("x")}, file)
+    with pytest.raises(ConfigError, match=r"is refused, it holds more than tensors") as error:
+        load_pipeline(str(file))
+    assert "convert it" in str(error.value)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_missing_weights_are_counted_and_named(tmp_path: Path, part: str, kind: str) -> None:
+    """Breaks if weights that no file holds are made up, or fail where they are first used."""
+    saved = random_pipeline("tiny")
+    saved.save_pretrained(tmp_path)
+    lost = {"unet": "attn2.to_k", "vae": "decoder.conv_out.bias", "text_encoder": "mlp.fc1.bias"}
+    if kind == "folder":
+        (file,) = (tmp_path / part).glob("*.safetensors")
+        state, path = load_file(file), tmp_path
+    else:
+        names = {"unet": "attn2.to_k", "vae": "decoder.conv_out.bias", "text_encoder": "fc1.bias"}
+        state, file = original_layout(saved), tmp_path / "model.safetensors"
+        lost, path = names, file
+    kept = {name: tensor for name, tensor in state.items() if lost[part] not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+    number, options = len(state) - len(kept), {"single_file_config": str(tmp_path)}
+    assert number >= 1
+    counted = kind == "folder" or part == "text_encoder"  # of others diffusers gives no names
+    said = rf"{part}: lacks {number} weights \(" if counted else "lacks weights of its UNet or auto"
+    with pytest.raises(ConfigError, match=said) as error:
+        load_pipeline(str(path), **(options if kind == "file" else {}))
+    assert "\n" not in str(error.value)
+
+
+def test_another_autoencoder_and_text_encoder(tmp_path: Path) -> None:
+    """Breaks if the parts that are named are not those that are used."""
+    saved, other = random_pipeline("tiny"), random_pipeline("tiny", seed=1)
+    saved.save_pretrained(tmp_path / "sd")
+    other.save_pretrained(tmp_path / "other")
+    state = original_layout(saved)
+    unet = {name: tensor for name, tensor in state.items() if "diffusion_model" in name}
+    save_file(unet, tmp_path / "unet.safetensors")
+    given = {part: str(tmp_path / "other" / part) for part in ("vae", "text_encoder")}
+    file = {"single_file_config": str(tmp_path / "sd")}
+    for path, options in (("sd", {}), ("unet.safetensors", file), ("random:tiny", {})):
+        where = path if path.startswith("random") else str(tmp_path / path)
+        loaded = load_pipeline(where, **options, **given)
+        mixed = random_pipeline("tiny")
+        mixed.register_modules(vae=other.vae, text_encoder=other.text_encoder)
+        assert_same_weights(loaded, mixed)
+
+
+def test_variant_of_some_parts(tmp_path: Path) -> None:
+    """Breaks if a part without the variant is refused, or the others lose theirs."""
+    saved = random_pipeline("tiny")
+    saved.save_pretrained(tmp_path)
+    random_pipeline("tiny", seed=1).unet.save_pretrained(tmp_path / "unet", variant="fp16")
+    loaded = load_pipeline(str(tmp_path), variant="fp16")
+    saved.register_modules(unet=random_pipeline("tiny", seed=1).unet)
+    assert_same_weights(loaded, saved)
+
+
+def test_a_flow_model_is_refused(tmp_path: Path) -> None:
+    """Breaks if velocities are taken for noise."""
+    saved = random_pipeline("tiny")
+    saved.register_modules(scheduler=FlowMatchEulerDiscreteScheduler())
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="FlowMatchEulerDiscreteScheduler"):
+        load_pipeline(str(tmp_path))
+
+
+def test_clipping_that_is_switched_off_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks if a setting of the checkpoint is changed without a word, or words come always."""
+    saved = random_pipeline("tiny")
+    saved.save_pretrained(tmp_path)
+    load_pipeline(str(tmp_path))
+    assert not caplog.records
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {"clip_sample": True, "thresholding": True}
+    file.write_text(json.dumps(config))
+    model = load_model(str(tmp_path), finetune=Full())
+    assert [record.message.split(": ")[1].split(";")[0] for record in caplog.records] == [
+        "clip_sample=true is switched off",
+        "thresholding=true is switched off",
+    ]
+    model.scheduler.control_process(10, 1.0)
 
 
 def test_unreadable_folder(tmp_path: Path) -> None:
     """Breaks if a broken folder ends in a traceback of diffusers."""
     random_pipeline("tiny").save_pretrained(tmp_path)
     (tmp_path / "unet" / "config.json").unlink()
-    with pytest.raises(ConfigError, match="cannot be loaded") as error:
+    with pytest.raises(ConfigError, match=r"there is no .*unet/config\.json") as error:
         load_pipeline(str(tmp_path))
     assert "\n" not in str(error.value)
 
@@ -187,7 +284,7 @@ def test_build_model_that_trains_nothing() -> None:
 def test_build_model_says_what_is_missing() -> None:
     """Breaks if missing weights come wrapped in an error of Hydra's."""
     config = composed("model=sd15", "model.path=/absent")
-    with pytest.raises(ConfigError, match=r"model\.path=/absent: no weights"):
+    with pytest.raises(ConfigError, match=r"model\.path=/absent: not found"):
         build_model(config.model, None, {})
 
 

@@ -1,0 +1,233 @@
+"""Pipelines of diffusers from folders, single files and the hub, whole or refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soc_ft.errors import ConfigError
+from soc_ft.files import unreadable
+from soc_ft.models.availability import (
+    GIVEN_PARTS,
+    PARTS,
+    Source,
+    check_files,
+    locate,
+    variant_in,
+)
+from soc_ft.models.noise_schedule import check_scheduler_class
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+_LEFT_OUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+"""Parts of a Stable Diffusion that neither fine-tuning nor sampling uses."""
+
+_log = logging.getLogger(__name__)
+
+
+def load_pipeline(
+    path: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    *,
+    single_file_config: str | None = None,
+    vae: str | None = None,
+    text_encoder: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> StableDiffusionPipeline:
+    """Load a Stable Diffusion pipeline without its safety checker.
+
+    Args:
+        path: folder, file, hub id, "embedded:<name>" or "random:<architecture>", as in
+            ``availability.locate``.
+        revision: branch, tag or commit on the hub; None is its main branch.
+        variant: of the weight files, such as "fp16"; parts without it use their plain weights.
+        single_file_config: diffusers folder or hub id with the configuration of a single-file
+            checkpoint (no weights needed); None lets diffusers tell it from the weights and fetch
+            it from the hub.
+        vae: folder in diffusers format with another autoencoder.
+        text_encoder: folder in diffusers format with another text encoder.
+        dtype: of the weights; None is float32.
+
+    Raises:
+        ConfigError: the weights are not there, cannot be read, are incomplete, or are not those of
+            a text-to-image Stable Diffusion 1.x or 2.x.
+    """
+    import torch
+
+    source = locate(path, revision, variant)
+    dtype = dtype or torch.float32
+    given = {"path": path, "vae": vae, "text_encoder": text_encoder}
+    if source.kind == "hub":
+        download(path, revision, variant)
+        source = locate(path, revision, variant)
+    check_files(source, given)
+    if source.kind == "file":
+        _check_readable(source.location)
+    try:
+        others = {
+            part: _part(part, Path(given[part] or ""), None, dtype)
+            for part in GIVEN_PARTS
+            if given[part]
+        }
+        if source.kind == "random":
+            from soc_ft.models.architectures import random_pipeline
+
+            pipeline = random_pipeline(source.location)
+            pipeline.register_modules(**others)
+        elif source.kind == "file":
+            pipeline = _from_file(source, single_file_config, others)
+        else:
+            pipeline = _from_folder(Path(source.location), variant, others, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        if "meta tensor" in str(error):  # what diffusers says of a single file
+            raise ConfigError(
+                f"model.path={path}: lacks weights of its UNet or autoencoder, or has another "
+                "architecture than its configuration; get the model anew"
+            ) from None
+        hint = ""
+        if source.kind == "file" and single_file_config is None:
+            hint = "; set model.single_file_config to a diffusers folder of the same architecture"
+        said = " ".join(str(error).split())
+        raise ConfigError(f"model.path={path}: cannot be loaded{hint} ({said})") from error
+    _require_whole(path, pipeline)
+    for part in PARTS:
+        for parameter in getattr(pipeline, part).parameters():
+            parameter.data = parameter.data.to(dtype)
+    _require_text_to_image(path, pipeline)
+    check_scheduler_class(type(pipeline.scheduler).__name__)
+    return pipeline
+
+
+def download(path: str, revision: str | None = None, variant: str | None = None) -> None:
+    """Download a pipeline from the hub into its cache; arguments as of :func:`load_pipeline`.
+
+    Raises:
+        ConfigError: the download fails.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        StableDiffusionPipeline.download(path, revision=revision, variant=variant, **_LEFT_OUT)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"model.path={path}: cannot be downloaded ({said})") from error
+
+
+def _check_readable(file: str) -> None:
+    """Check that a single file that may hold Python objects holds tensors alone.
+
+    Raises:
+        ConfigError: it holds more, or is damaged.
+    """
+    import torch
+
+    if file.endswith(".safetensors"):
+        return
+    try:
+        torch.load(file, map_location="meta", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"model.path={file}: is refused, {unreadable(error)}. Use the .safetensors file of the "
+            "same model, or convert it where code in it can do no harm (a container without "
+            "network and without your files): read it there, and save its tensors with "
+            "safetensors.torch.save_file"
+        ) from None
+    except Exception as error:  # torch and zipfile raise a dozen unrelated types
+        raise ConfigError(f"model.path={file}: {unreadable(error)}") from None
+
+
+def _from_file(
+    source: Source, config: str | None, parts: Mapping[str, Any]
+) -> StableDiffusionPipeline:
+    from diffusers import StableDiffusionPipeline
+    from huggingface_hub import constants
+
+    return StableDiffusionPipeline.from_single_file(
+        source.location,
+        config=config,
+        local_files_only=constants.HF_HUB_OFFLINE,
+        **parts,
+        **_LEFT_OUT,
+    )
+
+
+def _from_folder(
+    folder: Path, variant: str | None, parts: Mapping[str, Any], dtype: torch.dtype
+) -> StableDiffusionPipeline:
+    from diffusers import StableDiffusionPipeline
+
+    own = {part: _part(part, folder / part, variant, dtype) for part in PARTS if part not in parts}
+    _tell_what_is_switched_off(folder / "scheduler" / "scheduler_config.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # says the same in twenty lines
+        return StableDiffusionPipeline.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, **own, **parts, **_LEFT_OUT
+        )
+
+
+def _part(part: str, folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    """A part from its folder.
+
+    Raises:
+        ConfigError: weights of it are missing.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    classes: dict[str, Any] = {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+    }
+    loaded, found = classes[part].from_pretrained(
+        folder,
+        variant=variant_in(folder, variant),
+        dtype=dtype,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise _incomplete(str(folder), missing)
+    return loaded
+
+
+def _tell_what_is_switched_off(scheduler: Path) -> None:
+    config = json.loads(scheduler.read_text())
+    for key in ("clip_sample", "thresholding"):
+        if config.get(key):
+            _log.warning(
+                "%s: %s=true is switched off; latents have no range to clip to", scheduler, key
+            )
+
+
+def _incomplete(where: str, missing: list[str]) -> ConfigError:
+    return ConfigError(
+        f"{where}: lacks {len(missing)} weights ({', '.join(missing[:3])}"
+        f"{', ...' if len(missing) > 3 else ''}); get the model anew"
+    )
+
+
+def _require_whole(path: str, pipeline: StableDiffusionPipeline) -> None:
+    """Refuse what a single file left without weights."""
+    for part in PARTS:
+        tensors = getattr(pipeline, part).state_dict().items()
+        if missing := [name for name, tensor in tensors if tensor.is_meta]:
+            raise _incomplete(f"model.path={path}, {part}", missing)
+
+
+def _require_text_to_image(path: str, pipeline: StableDiffusionPipeline) -> None:
+    """Refuse UNets that need more than latents, timestep and text (inpainting, depth, XL)."""
+    unet, channels = pipeline.unet.config, pipeline.vae.config.latent_channels
+    if unet.in_channels != channels or unet.addition_embed_type or unet.class_embed_type:
+        raise ConfigError(
+            f"model.path={path}: its UNet takes inputs beyond {channels} latent channels, timestep "
+            "and text; only text-to-image Stable Diffusion 1.x and 2.x can be fine-tuned"
+        )
