@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_BUCKET_BYTES = 32 * 2**20
+"""Large enough that the start of an operation costs nothing beside it."""
 
 
 def gather(value: Any) -> list[Any]:
@@ -28,12 +32,48 @@ def gather_rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat([one[name] for one in everyone if name in one]) for name in names}
 
 
+def largest(value: int, device: torch.device | str) -> int:
+    """The largest of all ranks' values.
+
+    Args:
+        value: of this rank.
+        device: that the ranks exchange tensors on.
+    """
+    if not _active():
+        return value
+    shared = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return int(shared)
+
+
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Add up the gradients of all ranks in place."""
-    if _active():
-        for parameter in parameters:
-            assert parameter.grad is not None
-            torch.distributed.all_reduce(parameter.grad)
+    """Add up the gradients of all ranks in place, many of them in one operation.
+
+    What it holds beside the gradients is one bucket.
+    """
+    if not _active():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for bucket in _buckets(gradients):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one dtype, up to a size."""
+    for _, same in groupby(tensors, lambda tensor: tensor.dtype):
+        bucket: list[Tensor] = []
+        size = 0
+        for tensor in same:
+            if bucket and size + tensor.nbytes > _BUCKET_BYTES:
+                yield bucket
+                bucket, size = [], 0
+            bucket.append(tensor)
+            size += tensor.nbytes
+        yield bucket
 
 
 def _active() -> bool:

@@ -14,7 +14,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 
 class Clock:
-    """Sums the wall-clock seconds of named phases.
+    """Sums the wall-clock seconds of named phases, each until the device has done its work.
 
     Attributes:
         seconds: by phase, since the last :meth:`take`.
@@ -27,10 +27,12 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time spent inside to ``name``."""
+        synchronize()
         start = time.perf_counter()
         try:
             yield
         finally:
+            synchronize()
             self.seconds[name] += time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
@@ -75,6 +77,12 @@ class EvaluationCounter:
 
     def _add_backward(self, samples: int) -> None:
         self.backward += samples
+
+
+def synchronize() -> None:
+    """Wait until the device has done what it was asked to."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def peak_memory() -> int:

@@ -27,7 +27,7 @@ def test_guidance_counts_twice() -> None:
 
 def test_backward_counts_when_it_runs() -> None:
     """Breaks if gradients count before they are taken, or recomputation counts as evaluation."""
-    model = make_model(LoRA(rank=2), gradient_checkpointing=True)
+    model = make_model(LoRA(rank=2), network_checkpointing=True)
     x, t, condition = make_inputs(model)
     x.requires_grad_(True)
     prediction = model.base(x, t, condition)
@@ -66,7 +66,7 @@ def test_anchors_count(mode: str, networks: int) -> None:
 @pytest.mark.parametrize("recompute", [False, True])
 def test_steps_that_are_recomputed_count_once(recompute: bool) -> None:
     """Breaks if the cost of a method depends on how its memory is saved."""
-    model = make_model(LoRA(rank=2), gradient_checkpointing=recompute)
+    model = make_model(LoRA(rank=2), network_checkpointing=recompute)
     process = model.scheduler.control_process(4, 1.0)
     x, _, condition = make_inputs(model)
     noise = torch.randn(3, 2, *model.latent_shape, generator=torch.Generator().manual_seed(0))

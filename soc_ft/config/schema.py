@@ -97,6 +97,7 @@ class Trainer(Section):
     num_nodes: Count
     strategy: Literal["auto", "ddp"]
     precision: Literal["32-true", "bf16-mixed"]
+    tf32: bool
     threads: Count | None
 
 
@@ -110,6 +111,7 @@ class Validation(Section):
     guidance_scale: NonNegative
     sheet_prompts: Count
     at_end: bool
+    control_cost: Literal["every", "last", "never"]
     embedding: Component | None
     metrics: dict[str, Component]
 

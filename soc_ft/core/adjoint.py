@@ -39,6 +39,7 @@ def lean_adjoint(
     first_step: Tensor,
     *,
     adjoint_at: AdjointAt = "current",
+    call_from: int | None = None,
 ) -> AdjointSolution:
     """Solve a_k = A_k a_{k+1} + c_k (d f / dx)^T a_{k+1} backwards along given states.
 
@@ -54,7 +55,9 @@ def lean_adjoint(
         condition: B rows, passed on to ``predict_base``.
         first_step: (B,) int64 in [0, K], the smallest step that each sample is needed at.
         adjoint_at: ``"next"`` leaves out the VJP of each sample's first step, whose regression
-            only uses a_{k+1}.
+            only uses a_{k+1}; the base predictions of all samples there come from one call.
+        call_from: a step from which on ``predict_base`` is called in any case, with one sample
+            where none is needed: so that processes that divide a network call it equally often.
 
     Returns:
         Base predictions from each sample's first step on; adjoints from the first step
@@ -63,31 +66,35 @@ def lean_adjoint(
     Raises:
         ValueError: the states do not fit the process or ``first_step`` is out of range.
     """
-    _validate(process, states, first_step)
+    first_steps = sorted(first_step.tolist())
+    _validate(process, states, first_step.shape, first_steps)
     # In the order of first steps, the samples that a step needs are a prefix.
-    order = first_step.to(states.device).argsort(stable=True)
-    first_steps = first_step.sort().values.tolist()
+    first_step = first_step.to(states.device)
+    order = first_step.argsort(stable=True)
     a, condition = terminal[order], condition[order]
     adjoints = torch.zeros_like(states)
     base_predictions = torch.zeros_like(states[:, 1:])
 
     adjoints[:, -1] = terminal
-    for k in reversed(range(first_steps[0], process.num_steps)):
-        needed = bisect_right(first_steps, k)
-        solved = needed if adjoint_at == "current" else bisect_left(first_steps, k)
+    solved_from = bisect_right if adjoint_at == "current" else bisect_left
+    lowest = min(first_steps[0], process.num_steps if call_from is None else call_from)
+    for k in reversed(range(lowest + (adjoint_at == "next"), process.num_steps)):
+        needed = solved_from(first_steps, k)
+        called = max(needed, 1)
         rows = order[:needed]
-        x = states[rows, k]
-        t = process.times_of(k, x)
-        if solved:
-            f, vjp = _forward_and_vjp(
-                predict_base, x[:solved], t[:solved], condition[:solved], a[:solved]
-            )
-            a[:solved] = process.mean(k, a[:solved], vjp)
-            adjoints[rows[:solved], k] = a[:solved]
-            base_predictions[rows[:solved], k] = f.to(x.dtype)
-        if solved < needed:
-            f = predict_base(x[solved:], t[solved:], condition[solved:needed])
-            base_predictions[rows[solved:], k] = f.to(x.dtype)
+        x = states[order[:called], k]
+        f, vjp = _forward_and_vjp(
+            predict_base, x, process.times_of(k, x), condition[:called], a[:called]
+        )
+        a[:needed] = process.mean(k, a[:needed], vjp[:needed])
+        adjoints[rows, k] = a[:needed]
+        base_predictions[rows, k] = f[:needed].to(x.dtype)
+    if adjoint_at == "next" and (there := bisect_left(first_steps, process.num_steps)):
+        rows = order[:there]
+        steps = first_step[rows]
+        x = states[rows, steps]
+        f = predict_base(x, process.times_of(steps, x), condition[:there])
+        base_predictions[rows, steps] = f.to(x.dtype)
     return AdjointSolution(adjoints, base_predictions)
 
 
@@ -102,11 +109,13 @@ def _forward_and_vjp(
     return f.detach(), vjp
 
 
-def _validate(process: Process, states: Tensor, first_step: Tensor) -> None:
+def _validate(
+    process: Process, states: Tensor, shape: tuple[int, ...], first_steps: list[int]
+) -> None:
     batch, length = states.shape[:2]
     if length != process.num_steps + 1:
         raise ValueError(f"states hold {length} times, expected {process.num_steps + 1} (K + 1)")
-    if first_step.shape != (batch,) or batch == 0:
-        raise ValueError(f"first_step has shape {tuple(first_step.shape)} for {batch} samples")
-    if not ((first_step >= 0) & (first_step <= process.num_steps)).all():
-        raise ValueError(f"first_step must lie in [0, {process.num_steps}], got {first_step}")
+    if shape != (batch,) or batch == 0:
+        raise ValueError(f"first_step has shape {tuple(shape)} for {batch} samples")
+    if not 0 <= first_steps[0] <= first_steps[-1] <= process.num_steps:
+        raise ValueError(f"first_step must lie in [0, {process.num_steps}], got {first_steps}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from soc_ft.core.noise import seed_for
-
-Gather = Callable[[Any], list[Any]]
-"""Collective over ranks: value of this rank -> values of all, in the order of ranks."""
 
 
 class ReplayBuffer:
@@ -149,33 +147,44 @@ class ReplayBuffer:
         own = slice(self.columns.start, self.columns.stop)
         return self._by_batch(tensor)[:, own].flatten(0, 1)
 
-    def state_dict(self, gather: Gather = lambda value: [value]) -> dict[str, Any]:
-        """Round and samples held by all ranks, loadable by ``torch.load(weights_only=True)``.
+    def state_dict(self) -> dict[str, Any]:
+        """Round and samples held by this rank, loadable by ``torch.load(weights_only=True)``."""
+        columns = [self.columns.start, self.columns.stop]
+        return {"round": self._round, "columns": columns, "tensors": self._tensors}
 
-        Args:
-            gather: collective that returns the value of every rank, in the order of ranks.
-        """
-        everyone = gather(self._tensors)
-        merged = {name: self.merge([one[name] for one in everyone]) for name in self._tensors}
-        return {"round": self._round, "tensors": merged}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dicts(
+        self, states: Sequence[Mapping[str, Any]], device: torch.device | str | None = None
+    ) -> None:
         """Hold this rank's share of what was saved, by any number of ranks.
 
+        Args:
+            states: :meth:`state_dict` of each of them, in the order of ranks; none is held if they
+                held none. Of their tensors only what this rank needs is read.
+            device: where the samples are kept; None is where they are.
+
         Raises:
-            ValueError: the state belongs to rounds of another size.
+            ValueError: the states belong to rounds of another size.
         """
         self.clear()
-        if state["round"] is None:
+        if not states or states[0]["round"] is None:
             return
-        for name, tensor in state["tensors"].items():
-            if len(tensor) != self.batches * self.batch_size:
-                raise ValueError(
-                    f"{name} holds {len(tensor)} samples, a round of all ranks has "
-                    f"{self.batches * self.batch_size}"
-                )
-        own = {name: self.share(tensor) for name, tensor in state["tensors"].items()}
-        self.fill(state["round"], own)
+        parts: dict[str, list[Tensor]] = defaultdict(list)
+        for state in states:
+            start, stop = state["columns"]
+            own = slice(
+                max(self.columns.start, start) - start, min(self.columns.stop, stop) - start
+            )
+            if own.start >= own.stop:
+                continue
+            for name, tensor in state["tensors"].items():
+                if len(tensor) != self.batches * (stop - start):
+                    raise ValueError(
+                        f"{name} holds {len(tensor)} samples, a round of columns {start} to {stop} "
+                        f"has {self.batches * (stop - start)}"
+                    )
+                parts[name].append(self._by_batch(tensor)[:, own])
+        held = {name: torch.cat(each, dim=1).flatten(0, 1) for name, each in parts.items()}
+        self.fill(states[0]["round"], {name: tensor.to(device) for name, tensor in held.items()})
 
     def _by_batch(self, tensor: Tensor) -> Tensor:
         """(batches * columns, ...) -> (batches, columns, ...)."""

@@ -26,7 +26,7 @@ def log_density(process: Process, k: int | Tensor, x: Tensor, x_next: Tensor, f:
     Returns:
         (N,), differentiable in ``f``.
     """
-    _, _, sigma = process.coefficients(k, x)
+    sigma = process.sigma_of(k, x)
     standardised = (x_next - process.mean(k, x, f)) / sigma
     each = -standardised.square() / 2 - sigma.log() - math.log(2 * math.pi) / 2
     return each.flatten(1).mean(dim=1)

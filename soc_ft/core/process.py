@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -18,6 +18,7 @@ The output is the network's own: noise, velocity, clean latent or flow velocity.
 """
 
 _VECTORS = ("times", "A", "c", "sigma", "clean_x", "clean_f")
+_Table = tuple[str, torch.device, torch.dtype]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class Process:
     clean_x: Tensor
     clean_f: Tensor
     eta: float
+    _tables: dict[_Table, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check shapes, types and ranges."""
@@ -93,16 +95,22 @@ class Process:
         Returns:
             Three tensors that broadcast against ``like``.
         """
-        A, c, sigma = self._rows(k, like, self.A, self.c, self.sigma)
-        return A, c, sigma
+        return self._of("A", k, like), self._of("c", k, like), self.sigma_of(k, like)
+
+    def sigma_of(self, k: int | Tensor, like: Tensor) -> Tensor:
+        """Noise level of step ``k``, as :meth:`coefficients` gives it."""
+        return self._of("sigma", k, like)
+
+    def control_gain_of(self, k: int | Tensor, like: Tensor) -> Tensor:
+        """The control gain of step ``k``, as :meth:`coefficients` gives the others."""
+        return self._of("control_gain", k, like)
 
     def times_of(self, k: int | Tensor, like: Tensor) -> Tensor:
         """(N,) float32 times of step ``k`` for the N samples of ``like``, on its device.
 
         Never in the precision of ``like``: bfloat16 cannot hold 999.
         """
-        steps = k.to(self.times.device) if isinstance(k, Tensor) else k
-        return self.times[steps].to(like.device, torch.float32).expand(len(like))
+        return self._at("times", k, like.device, torch.float32).expand(len(like))
 
     def mean(self, k: int | Tensor, x: Tensor, f: Tensor) -> Tensor:
         """m_k(x; f) (N, *latent), in the dtype of ``x``."""
@@ -111,13 +119,17 @@ class Process:
 
     def clean(self, k: int | Tensor, x: Tensor, f: Tensor) -> Tensor:
         """x0_hat (N, *latent), the clean latent that the output stands for, in the dtype of x."""
-        of_x, of_f = self._rows(k, x, self.clean_x, self.clean_f)
-        return of_x * x + of_f * f.to(x.dtype)
+        return self._of("clean_x", k, x) * x + self._of("clean_f", k, x) * f.to(x.dtype)
 
-    def _rows(self, k: int | Tensor, like: Tensor, *vectors: Tensor) -> list[Tensor]:
-        table = torch.stack(vectors).to(like)
-        steps = k.to(like.device) if isinstance(k, Tensor) else k
-        return [match_leading(row[steps], like) for row in table]
+    def _of(self, name: str, k: int | Tensor, like: Tensor) -> Tensor:
+        return match_leading(self._at(name, k, like.device, like.dtype), like)
+
+    def _at(self, name: str, k: int | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Entries of a vector, from a table on the device: a copy of each would be waited for."""
+        place = (name, device, dtype)
+        if place not in self._tables:
+            self._tables[place] = getattr(self, name).to(device, dtype)
+        return self._tables[place][k.to(device) if isinstance(k, Tensor) else k]
 
 
 def match_leading(values: Tensor, like: Tensor) -> Tensor:

@@ -99,8 +99,7 @@ def differentiable_rollout(
 
     def step(x: Tensor, z: Tensor, k: int) -> Tensor:
         f = predict(x, process.times_of(k, x), condition)
-        _, _, sigma = process.coefficients(k, x)
-        return process.mean(k, x, f) + sigma * z
+        return process.mean(k, x, f) + process.sigma_of(k, x) * z
 
     for k, z in enumerate(noise.unbind(dim=1), start=first):
         x = checkpoint(step, x, z, k, use_reentrant=False) if recompute else step(x, z, k)
@@ -126,10 +125,11 @@ def path_control_cost(
     """
     if trajectory.predictions is None:
         raise ValueError("the trajectory has no predictions: roll it out with keep_predictions")
-    states, gain = trajectory.states, process.control_gain
+    states = trajectory.states
     cost = states.new_zeros(len(states))
     for k in range(process.num_steps):
         x = states[:, k]
         base = predict_base(x, process.times_of(k, x), condition)
-        cost += control_cost(control(trajectory.predictions[:, k], base, gain[k]))
+        gain = process.control_gain_of(k, x)
+        cost += control_cost(control(trajectory.predictions[:, k], base, gain))
     return cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from soc_ft.core import Condition
     from soc_ft.methods.problem import Problem
+
+
+_CONTROL_BASE = "control_base"
+"""Name of the base predictions (B, slots, *latent) of an optimizer batch's pairs."""
 
 
 class AdjointMatching(Method):
@@ -132,7 +137,7 @@ class AdjointMatching(Method):
             "adjoints": core.at_steps(adjoints, later),
             "base_predictions": core.at_steps(base_predictions, kept),
             "without_prompt": request.uniform("dropout", (request.passes,))
-            < (0.0 if problem.is_guided("control") else self.config.prompt_dropout),
+            < self._dropout(problem),
         }
         if trajectory.predictions is not None and request.transitions == "all":
             tensors["path_states"] = trajectory.states
@@ -142,22 +147,48 @@ class AdjointMatching(Method):
             tensors["predictions"] = core.at_steps(trajectory.predictions, kept)
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
+    def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
+        """Base predictions of the control, where they are not those of the adjoint solve."""
+        import torch
+
+        from soc_ft.methods.problem import chunks
+
+        guided_alike = problem.same_guidance("adjoint", "control")
+        if guided_alike and not self._dropout(problem):
+            return {}
+        tensors, pass_index = samples.tensors, samples.pass_index
+        base = core.at_steps(tensors["base_predictions"], tensors["places"][:, pass_index])
+        again = tensors["without_prompt"][:, pass_index]
+        if not guided_alike:
+            again = torch.ones_like(again)
+        rows, slots = again[:, None].expand(base.shape[:2]).nonzero(as_tuple=True)
+        parts = chunks(len(rows), self.config.adjoint_batch)
+        nothing = slice(0, 0)
+        with torch.no_grad(), problem.clock.phase("regression"):
+            for part in parts + [nothing] * (problem.most(len(parts)) - len(parts)):
+                pairs = replace(samples, rows=rows[part], slots=slots[part])
+                if part == nothing:  # a call beside those of other processes
+                    pairs = replace(samples, rows=rows.new_zeros(1), slots=slots.new_zeros(1))
+                x = pairs.at("states", pairs.slot("places"))
+                t = problem.process.times_of(self.steps_of(pairs), x)
+                found = problem.base(x, t, self._condition(problem, pairs), "control")
+                base[rows[part], slots[part]] = found[: len(rows[part])].to(base)
+        return {_CONTROL_BASE: base}
+
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """|| sqrt(delta) u_k + sigma_k a_k ||^2 for each pair."""
         process = problem.process
         k, place = self.steps_of(batch), batch.slot("places")
         x = batch.at("states", place)
         t = process.times_of(k, x)
-        without_prompt = batch["without_prompt"][:, batch.pass_index]
-        condition = batch.condition
-        if without_prompt.any():
-            condition = condition.where(~without_prompt, problem.model.null_condition())
-        base = self._base_predictions(
-            problem, batch.at("base_predictions", place), x, t, condition, without_prompt
-        )
+        condition = self._condition(problem, batch)
+        if _CONTROL_BASE in batch.tensors:
+            base = batch.at(_CONTROL_BASE, batch.slots)
+        else:
+            base = batch.at("base_predictions", place)
         prediction = problem.trained(x, t, condition, "control", base)
-        u = core.control(prediction, base, process.control_gain[k.cpu()])
-        loss = core.adjoint_matching_loss(u, batch.at("adjoints", place), process.sigma[k.cpu()])
+        u = core.control(prediction, base, process.control_gain_of(k, x))
+        loss = core.adjoint_matching_loss(u, batch.at("adjoints", place), process.sigma_of(k, x))
         regressed = self.config.regression_steps
         inclusion = core.inclusion_weights(process.num_steps, regressed, self.strata).to(loss)[k]
         cost = core.control_cost(u.detach()) * inclusion * regressed
@@ -186,7 +217,7 @@ class AdjointMatching(Method):
         with torch.no_grad():
             now = problem.trained(x, process.times_of(k, x), batch.condition)
         noise = core.transition_noise(process, k, x, x_next, predicted)
-        return core.log_ratio(now, predicted, noise, process.control_gain[k.cpu()])
+        return core.log_ratio(now, predicted, noise, process.control_gain_of(k, x))
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Move the running quantile, which the next optimizer step will use."""
@@ -229,6 +260,8 @@ class AdjointMatching(Method):
 
         from soc_ft.methods.problem import chunks
 
+        first_steps = steps.flatten(1).amin(1).cpu()
+        total = problem.process.num_steps
         solutions = [
             core.lean_adjoint(
                 partial(problem.base, place="adjoint"),
@@ -236,8 +269,9 @@ class AdjointMatching(Method):
                 states[rows],
                 -problem.reward_scale * gradient[rows],
                 condition[rows],
-                steps[rows].flatten(1).amin(1),
+                first_steps[rows],
                 adjoint_at=self.config.adjoint_at,
+                call_from=total - problem.most(total - int(first_steps[rows].min())),
             )
             for rows in chunks(len(states), self.config.adjoint_batch)
         ]
@@ -246,24 +280,13 @@ class AdjointMatching(Method):
             torch.cat([solution.base_predictions for solution in solutions]),
         )
 
-    def _base_predictions(
-        self,
-        problem: Problem,
-        solved: Tensor,
-        x: Tensor,
-        t: Tensor,
-        condition: Condition,
-        without_prompt: Tensor,
-    ) -> Tensor:
-        """The adjoint solve's predictions; evaluated again where the control differs from it."""
-        import torch
+    def _dropout(self, problem: Problem) -> float:
+        """Share of samples whose control is regressed with the empty prompt."""
+        return 0.0 if problem.is_guided("control") else self.config.prompt_dropout
 
-        again = without_prompt
-        if not problem.same_guidance("adjoint", "control"):
-            again = torch.ones_like(without_prompt)
-        if not again.any():
-            return solved
-        base = solved.clone()
-        with torch.no_grad():
-            base[again] = problem.base(x[again], t[again], condition[again], "control").to(base)
-        return base
+    def _condition(self, problem: Problem, batch: Batch) -> Condition:
+        """(N,) conditions of the control: the empty prompt's where it is dropped."""
+        if not self._dropout(problem):
+            return batch.condition
+        without_prompt = batch["without_prompt"][:, batch.pass_index]
+        return batch.condition.where(~without_prompt, problem.model.null_condition())

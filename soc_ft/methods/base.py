@@ -286,6 +286,22 @@ class Method(ABC):
         """
         return {}
 
+    def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
+        """What the losses of an optimizer batch need beside what was collected and prepared.
+
+        Asked once an optimizer step, of all samples: :meth:`loss` is asked in micro-batches, where
+        to look at a number is to wait for the device, and where all processes call networks equally
+        often (see :meth:`Problem.most`).
+
+        Args:
+            problem: what was sampled.
+            samples: of this process, without pairs.
+
+        Returns:
+            Tensors (B, ...), which :meth:`loss` finds beside the others.
+        """
+        return {}
+
     @abstractmethod
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """Loss of the pairs of a batch; it is averaged over all pairs of the optimizer step."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from soc_ft.core import Condition, Process
+from soc_ft.distributed import largest
 from soc_ft.profiling import Clock
 from soc_ft.rewards.base import Composite, Reward
 
@@ -153,6 +154,14 @@ class Problem:
                 gradient[rows] = torch.autograd.grad(score.sum(), x)[0]
                 scores[rows] = score.detach()
         return scores, gradient
+
+    def most(self, number: int) -> int:
+        """The largest of all processes' numbers, such as of calls of a network.
+
+        Processes that divide a network between them must call it equally often: a method whose
+        samples decide how often makes up for the difference.
+        """
+        return largest(number, self.model.null_condition().device)
 
     def take_queries(self) -> int:
         """Pictures that the reward has scored since the last call."""

@@ -29,7 +29,8 @@ def load_model(
     guidance_scale: float = 1.0,
     frozen_dtype: Literal["float32", "bfloat16"] = "float32",
     attention: Literal["auto", "plain"] = "auto",
-    gradient_checkpointing: bool = False,
+    network_checkpointing: bool = False,
+    decoder_checkpointing: bool = False,
 ) -> DiffusionModel:
     """Load a checkpoint and prepare it for fine-tuning.
 
@@ -46,7 +47,8 @@ def load_model(
         guidance_scale: recommended for this checkpoint; kept beside the model, applied nowhere.
         frozen_dtype: of all weights that are not trained.
         attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
-        gradient_checkpointing: recompute activations in the backward pass.
+        network_checkpointing: recompute activations of the network in the backward pass.
+        decoder_checkpointing: recompute those of the decoder.
 
     Raises:
         ConfigError: the weights are not there or are no Stable Diffusion, or an option is unknown.
@@ -75,7 +77,8 @@ def load_model(
         adapt_scheduler(pipeline.scheduler.config, **(scheduler or {})),
         frozen_dtype=getattr(torch, frozen_dtype),
         attention=attention,
-        gradient_checkpointing=gradient_checkpointing,
+        network_checkpointing=network_checkpointing,
+        decoder_checkpointing=decoder_checkpointing,
         guidance_scale=guidance_scale,
     )
 

@@ -45,7 +45,8 @@ class DiffusionModel(nn.Module):
         *,
         frozen_dtype: torch.dtype = torch.float32,
         attention: Attention = "auto",
-        gradient_checkpointing: bool = False,
+        network_checkpointing: bool = False,
+        decoder_checkpointing: bool = False,
         guidance_scale: float = 1.0,
     ) -> None:
         """Prepare a pretrained model for fine-tuning.
@@ -57,8 +58,8 @@ class DiffusionModel(nn.Module):
             frozen_dtype: of all weights that are not trained. Trained weights stay in float32, and
                 start from the base model's in ``frozen_dtype``.
             attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
-            gradient_checkpointing: recompute activations of the networks and of the decoder in the
-                backward pass.
+            network_checkpointing: recompute activations of the networks in the backward pass.
+            decoder_checkpointing: recompute those of the decoder.
             guidance_scale: see the class.
         """
         super().__init__()
@@ -76,8 +77,9 @@ class DiffusionModel(nn.Module):
             parameter.data = parameter.data.float()
         # The layout that convolutions are fastest in, on CPUs and on tensor cores.
         self.to(memory_format=torch.channels_last)
-        if gradient_checkpointing:
+        if network_checkpointing:
             self.networks.enable_gradient_checkpointing()
+        if decoder_checkpointing:
             family.enable_decoder_checkpointing()
         self.train(False)
         self._null_names = []
@@ -115,7 +117,7 @@ class DiffusionModel(nn.Module):
             latents: clean latents.
             micro_batch: pictures decoded at a time; None is all. Without gradients it bounds the
                 memory. With them the activations of all parts are kept (but see
-                ``gradient_checkpointing``).
+                ``decoder_checkpointing``).
         """
         parts = latents.split(micro_batch or len(latents))
         return torch.cat([self.family.decode(part) for part in parts])

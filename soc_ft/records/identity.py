@@ -20,6 +20,8 @@ WITHOUT_EFFECT = (
     "resume",
     "export",
     "tracking",
+    "model.network_checkpointing",
+    "model.decoder_checkpointing",
     "trainer.checkpoint_every",
     "trainer.keep_every",
     "trainer.accelerator",

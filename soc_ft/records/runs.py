@@ -91,7 +91,7 @@ def find_weights(run_dir: Path, which: str) -> Path:
             return folder / name
     if Path(which).is_file():
         return Path(which)
-    there = sorted(path.stem for path in folder.glob("[!.]*"))
+    there = sorted(path.stem for path in folder.glob("[!.]*") if path.is_file())
     raise ConfigError(
         f"checkpoint={which}: {folder} has no such checkpoint "
         f"(there are: {', '.join(there) or 'none'})"

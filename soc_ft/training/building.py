@@ -35,6 +35,14 @@ from soc_ft.training.progress import Progress
 from soc_ft.training.validator import Validator
 
 
+def prepare_torch(run: RunConfig) -> None:
+    """Threads, and the precision of products in float32, for the whole process."""
+    if run.trainer.threads:
+        torch.set_num_threads(run.trainer.threads)
+    torch.backends.cuda.matmul.allow_tf32 = run.trainer.tf32
+    torch.backends.cudnn.allow_tf32 = run.trainer.tf32
+
+
 def build_problem(run: RunConfig, model: DiffusionModel, reward: Reward) -> Problem:
     """The model, the process and the reward of a run."""
     return Problem(

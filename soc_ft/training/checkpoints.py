@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from soc_ft.models.weights import naming_weights, replacing_weights, save_weights
-from soc_ft.records.layout import BEST_WEIGHTS, LAST_CHECKPOINT, weights_name
+from soc_ft.records.layout import BEST_WEIGHTS, BUFFER_FOLDER, LAST_CHECKPOINT, weights_name
 from soc_ft.training.preemption import Preemption, StopRequest
+from soc_ft.training.shards import BufferShards
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -69,6 +70,7 @@ class Checkpoints(Callback):
         self.keep_every = keep_every
         self.validate_every = validate_every
         self.preemption = preemption
+        self.shards = BufferShards(folder / BUFFER_FOLDER)
         self.best = -math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,6 +116,23 @@ class Checkpoints(Callback):
     def save_last(self, trainer: Trainer) -> None:
         """Write the checkpoint that a run resumes from."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+        if trainer.is_global_zero:
+            self.shards.prune()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the buffer's samples beside the checkpoint."""
+        module: Any = pl_module
+        checkpoint["buffer"] = self.shards.save(module.buffer)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Read them where the buffer keeps them."""
+        module: Any = pl_module
+        device = module.run.buffer.device or trainer.strategy.root_device
+        self.shards.load(checkpoint["buffer"], module.buffer, device)
 
     def _save_weights(self, trainer: Trainer, name: str) -> None:
         if trainer.is_global_zero:

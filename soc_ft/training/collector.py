@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -76,8 +77,15 @@ class Collector:
     def batch(
         self, buffer: ReplayBuffer, round_: int, pass_index: int, rows: Tensor, device: torch.device
     ) -> Batch:
-        """The held samples of some rows, as an optimizer batch without pairs yet."""
+        """The held samples of some rows, as an optimizer batch without pairs yet.
+
+        Numbers of samples that are not finite are zero: they do not count, but networks are called
+        with them, so that all processes do so equally often.
+        """
         held = {name: tensor.to(device) for name, tensor in buffer.get(rows).items()}
+        broken = ~held[FINITE]
+        for name in held.keys() - {FINITE}:
+            held[name].masked_fill_(broken.view(-1, *(1,) * (held[name].dim() - 1)), 0)
         condition = {
             name.removeprefix(_CONDITION): tensor
             for name, tensor in held.items()
@@ -85,7 +93,7 @@ class Collector:
         }
         numbers = buffer.numbers(rows)
         nothing = torch.zeros(0, dtype=torch.int64, device=device)
-        return Batch(
+        samples = Batch(
             tensors={name: t for name, t in held.items() if not name.startswith(_CONDITION)},
             conditions=Condition(**condition),
             sample_prompts=self._prompts(buffer, round_, numbers),
@@ -94,6 +102,9 @@ class Collector:
             pass_index=pass_index,
             rows=nothing,
             slots=nothing,
+        )
+        return replace(
+            samples, tensors={**samples.tensors, **self.method.complete(self.problem, samples)}
         )
 
     def _prompts(self, buffer: ReplayBuffer, round_: int, numbers: Sequence[int]) -> list[str]:

@@ -107,9 +107,11 @@ class Importance:
             for column in columns
             if column in probed
         ]
-        places = torch.tensor(chosen, dtype=torch.int64, device=pairs.rows.device)
-        ratios = self._ratios(pairs.select(places))
-        everyone = gather_rows({"log": ratios, "counts": finite[places // slots]})
+        padded = chosen + [0] * (self.problem.most(len(chosen)) - len(chosen))
+        places = torch.tensor(padded, dtype=torch.int64, device=pairs.rows.device)
+        counts = finite[places // slots]
+        counts[len(chosen) :] = False
+        everyone = gather_rows({"log": self._ratios(pairs.select(places)), "counts": counts})
         counted = everyone["log"][everyone["counts"]]
         if not len(counted):
             return {}

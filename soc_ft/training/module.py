@@ -19,14 +19,15 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.core import ReplayBuffer
 from soc_ft.distributed import gather, gather_rows, sum_gradients
 from soc_ft.errors import RunError
-from soc_ft.methods import Batch, Method, Terms
-from soc_ft.methods.problem import Problem, chunks
+from soc_ft.methods import Batch, Method
+from soc_ft.methods.problem import Problem
 from soc_ft.models.model import DiffusionModel
 from soc_ft.profiling import peak_memory
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.collector import FINITE, REWARD, Collector, logged
 from soc_ft.training.importance import Importance
 from soc_ft.training.optimisation import WeightAverage, build_optimizer
+from soc_ft.training.regression import Regression
 from soc_ft.training.validator import Validator
 
 
@@ -128,27 +129,24 @@ class RewardFineTuning(LightningModule):
 
     def _regress(self, samples: Batch, fresh: bool) -> dict[str, float]:
         """Accumulate the gradient over micro-batches, step the optimizer; what to log."""
-        finite = samples.tensors[FINITE].nonzero().flatten()
-        batch = self.pairs_of(samples, finite)
-        weights, stats = self._importance(samples, fresh)
+        finite = samples.tensors[FINITE]
+        batch = self.pairs_of(samples, torch.arange(len(finite), device=finite.device))
+        counted = finite[batch.rows]
+        weights, stats = self.importance.of(batch, finite, fresh)
+        weights = counted.float() if weights is None else weights.flatten().float() * counted
         slots = self.method.pairs_per_sample(self.problem.process.num_steps)
         pairs = self.run.trainer.batch_size * slots
 
-        parameters = self._zero_gradients()
-        measured: list[Terms] = []
+        parameters = list(self.model.trainable_parameters())
+        micro_batch = self.run.trainer.micro_batch
+        regression = Regression(
+            self.method, self.problem, parameters, micro_batch, self.manual_backward
+        )
         with self.problem.clock.phase("regression"), self._no_automatic_sync():
-            for part in chunks(len(batch), self.run.trainer.micro_batch):
-                terms, finite_loss = self._finite_loss(batch.select(part))
-                if not finite_loss.any():
-                    continue
-                loss = terms.loss
-                if terms.weight is not None:
-                    loss = loss * terms.weight
-                if weights is not None:
-                    loss = loss * weights[part][finite_loss]
-                self.manual_backward(loss.sum() / pairs)
-                measured.append(Terms(terms.loss.detach(), terms.stats))
-        stats |= self._summarise(samples, finite, measured, pairs)
+            terms = regression.accumulate(batch, weights, pairs)
+        measured = (counted & terms.loss.isfinite()).nonzero().flatten()
+        per_pair = {name: values[measured] for name, values in terms.stats.items()}
+        stats |= self._summarise(samples, per_pair | {"loss": terms.loss[measured]}, pairs)
         with self.problem.clock.phase("optimizer"):
             stats |= self._optimize(parameters)
         self._refresh_anchors("step")
@@ -162,32 +160,6 @@ class RewardFineTuning(LightningModule):
             rows=rows.repeat_interleave(slots),
             slots=torch.arange(slots, device=rows.device).repeat(len(rows)),
         )
-
-    def _finite_loss(self, batch: Batch) -> tuple[Terms, Tensor]:
-        """Losses of the pairs whose loss is finite, and which of the pairs those are."""
-        terms = self.method.loss(self.problem, batch)
-        finite = terms.loss.detach().isfinite()
-        if finite.any() and not finite.all():
-            # Masking would not do: zero times an infinite derivative is not a number.
-            terms = self.method.loss(self.problem, batch.select(finite))
-        return terms, finite
-
-    def _importance(self, samples: Batch, fresh: bool) -> tuple[Tensor | None, dict[str, float]]:
-        """Weights of the pairs of the finite samples, None for equal ones, and what to log."""
-        finite = samples.tensors[FINITE]
-        everything = self.pairs_of(samples, torch.arange(len(finite), device=finite.device))
-        weights, stats = self.importance.of(everything, finite, fresh)
-        return None if weights is None else weights[finite].flatten().float(), stats
-
-    def _zero_gradients(self) -> list[torch.nn.Parameter]:
-        """Every rank holds every gradient, also one that has no finite sample in this step."""
-        parameters = list(self.model.trainable_parameters())
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            else:
-                parameter.grad.zero_()
-        return parameters
 
     def _no_automatic_sync(self) -> AbstractContextManager[None]:
         """Keep DDP from reducing gradients in every micro-batch: it is done once, by hand."""
@@ -220,27 +192,22 @@ class RewardFineTuning(LightningModule):
         return {"grad_norm": norm, "lr": lr}
 
     def _summarise(
-        self, samples: Batch, finite: Tensor, measured: list[Terms], pairs: int
+        self, samples: Batch, per_pair: dict[str, Tensor], pairs: int
     ) -> dict[str, float]:
-        """Means over the samples of all ranks.
+        """Means over the samples and pairs of all ranks that are finite.
 
         Raises:
             RunError: too many samples were dropped.
         """
+        finite = samples.tensors[FINITE]
         per_sample = {
             name: values[finite]
             for name, values in (
                 {REWARD: samples.tensors[REWARD]} | logged(samples.tensors)
             ).items()
         }
-        per_pair = {
-            name: torch.cat([terms.stats[name] for terms in measured])
-            for name in (measured[0].stats if measured else ())
-        }
-        if measured:
-            per_pair["loss"] = torch.cat([terms.loss for terms in measured])
         everyone = gather_rows(per_sample | per_pair)
-        losses = everyone.get("loss", torch.zeros(0))
+        losses = everyone["loss"]
         dropped = 1 - len(losses) / pairs
         if dropped > self.run.trainer.max_dropped or not len(losses):
             raise RunError(
@@ -284,7 +251,7 @@ class RewardFineTuning(LightningModule):
     def validation_step(self, batch: list[int], batch_idx: int) -> None:
         """Sample and score some of the validation rows."""
         with self.problem.clock.phase("validation"):
-            self.validator.measure(batch)
+            self.validator.measure(batch, last=self.global_step >= self.run.trainer.steps)
 
     def on_fit_start(self) -> None:
         """Bring what is no module to the device of the model."""
@@ -331,7 +298,6 @@ class RewardFineTuning(LightningModule):
         checkpoint["state_dict"] = self.final_weights()
         checkpoint["soc_ft"] = {
             "trained": None if self.average is None else self.model.trainable_state(),
-            "buffer": self.buffer.state_dict(gather),
             "method": self.method.state_dict(),
             "anchors": self.model.anchor_states(),
             "validator": self.validator.state_dict(),
@@ -346,7 +312,6 @@ class RewardFineTuning(LightningModule):
         if self.average is not None:
             self.average.weights = {name: final[name].clone() for name in self.average.weights}
         self.model.load_trainable_state(trained or final)
-        self.buffer.load_state_dict(state["buffer"])
         self.method.load_state_dict(state["method"])
         self.model.load_anchor_states(state["anchors"])
         self.validator.load_state_dict(state["validator"])

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -41,7 +40,12 @@ from soc_ft.records.runs import Origin
 from soc_ft.rewards.base import Reward
 from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training.building import build_checkpoints, build_module, build_trainer
+from soc_ft.training.building import (
+    build_checkpoints,
+    build_module,
+    build_trainer,
+    prepare_torch,
+)
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.preemption import Preemption
 from soc_ft.training.summary import summarise
@@ -76,8 +80,7 @@ def train(
         RunError: the run cannot go on; what was saved stays intact.
         Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
     """
-    if run.trainer.threads:
-        torch.set_num_threads(run.trainer.threads)
+    prepare_torch(run)
     with _quiet_libraries():
         resumed = folder / CHECKPOINT_FOLDER / LAST_CHECKPOINT
         resume = run.resume == "auto" and resumed.is_file()

@@ -31,9 +31,7 @@ def summarise(
             "",
             terminal_table(scores),
             "",
-            f"  control cost {_estimate(results[last], 'control_cost')} nats, "
-            f"objective {_estimate(results[last], 'objective')}; differences are paired "
-            "(same prompts, same noise)",
+            f"  {_costs(results[last])}differences are paired (same prompts, same noise)",
             "",
         ]
     own = sorted({name for _, name in code_beyond_ours(run.model_dump(by_alias=True))})
@@ -49,6 +47,13 @@ def summarise(
             f"  sample      python -m soc_ft.sample run={displayed(folder)} prompts='[\"...\"]'"
         )
     return "\n".join(lines)
+
+
+def _costs(values: Mapping[str, float]) -> str:
+    if "control_cost" not in values:
+        return ""
+    cost, objective = _estimate(values, "control_cost"), _estimate(values, "objective")
+    return f"control cost {cost} nats, objective {objective}; "
 
 
 def _estimate(values: Mapping[str, float], name: str) -> str:

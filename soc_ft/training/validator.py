@@ -19,7 +19,7 @@ from soc_ft.config.schema import Validation
 from soc_ft.core import Condition, path_control_cost
 from soc_ft.distributed import gather_rows
 from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
-from soc_ft.evaluation.sampling import sample_trajectories
+from soc_ft.evaluation.sampling import Samples, sample_trajectories
 from soc_ft.evaluation.statistics import (
     BASE,
     FINE_TUNED,
@@ -50,8 +50,8 @@ class ValidationResult:
     Attributes:
         reward: mean reward.
         gain: paired difference of the reward to the base model (same prompts and noise).
-        control_cost: 1/2 sum_k ||sqrt(delta) u_k||^2 of the sampled law, in nats.
-        objective: E[lambda r] - control cost, which fine-tuning maximises.
+        control_cost: 1/2 sum_k ||sqrt(delta) u_k||^2 of the sampled law, in nats, if measured.
+        objective: E[lambda r] - control cost, which fine-tuning maximises, if that is known.
         diversity: mean squared distance of embeddings of a prompt's pictures, if measured.
         others: the further metrics, and the parts of a composite reward.
         pictures: (prompts on the sheet, 3, H, W) uint8.
@@ -59,8 +59,8 @@ class ValidationResult:
 
     reward: Estimate
     gain: Estimate
-    control_cost: Estimate
-    objective: Estimate
+    control_cost: Estimate | None
+    objective: Estimate | None
     diversity: Estimate | None
     others: dict[str, Estimate]
     pictures: Tensor
@@ -72,10 +72,9 @@ class ValidationResult:
             "gain": self.gain,
             "control_cost": self.control_cost,
             "objective": self.objective,
+            "diversity": self.diversity,
         }
-        if self.diversity is not None:
-            named["diversity"] = self.diversity
-        return named | self.others
+        return {name: each for name, each in named.items() if each is not None} | self.others
 
     def metrics(self) -> dict[str, float]:
         """Means, and standard errors under the name with ``_error`` behind it."""
@@ -136,39 +135,45 @@ class Validator:
         return [*([self.embedding] if self.embedding is not None else []), *self.metrics.values()]
 
     def rows_of_rank(self, rank: int, ranks: int) -> list[list[int]]:
-        """Batches of rows that a rank measures; row p * n + j is picture j of prompt p."""
+        """Batches of rows that a rank measures; row p * n + j is picture j of prompt p.
+
+        Every rank makes as many batches of the same sizes: where the rows do not go round, some
+        are measured twice, and :meth:`finish` takes them once.
+        """
         total = len(self.prompts) * self.settings.samples_per_prompt
-        batches = [list(range(total))[part] for part in chunks(total, self.settings.batch_size)]
-        return batches[rank::ranks]
+        share = -(-total // ranks)
+        own = [(rank + ranks * place) % total for place in range(share)]
+        return [own[part] for part in chunks(share, self.settings.batch_size)]
 
     @torch.no_grad()
-    def measure(self, rows: Sequence[int]) -> None:
-        """Sample and score some rows, of the base model as long as there is no baseline."""
+    def measure(self, rows: Sequence[int], last: bool = True) -> None:
+        """Sample and score some rows, of the base model as long as there is no baseline.
+
+        Args:
+            rows: of one batch.
+            last: whether training has come to its end.
+        """
         places = [divmod(row, self.settings.samples_per_prompt) for row in rows]
         process = self.problem.process
-        predict = self._base if self.baseline is None else self._trained
+        of_base = self.baseline is None
+        costs = {"every": True, "last": last or of_base, "never": False}
+        with_cost = costs[self.settings.control_cost]
         samples = sample_trajectories(
             self.model,
-            predict,
+            self._base if of_base else self._trained,
             process,
             self.prompts,
             places,
             seed=self.seed,
             stream="validation",
-            keep_predictions=True,
+            keep_predictions=with_cost and not of_base,
         )
-        cost = torch.zeros(len(rows))
-        if self.baseline is not None:
-            cost = path_control_cost(
-                self._base, process, samples.trajectory, samples.condition
-            ).cpu()
+        measured = {"row": torch.tensor(rows)}
+        if with_cost:
+            measured["control_cost"] = self._cost(samples)
         prompts = samples.prompts
         images, rewards = self.problem.pictures_and_rewards(samples.latents, prompts)
-        measured = {
-            "row": torch.tensor(rows),
-            "reward": rewards.cpu(),
-            "control_cost": cost,
-        }
+        measured["reward"] = rewards.cpu()
         for name, scores in self.problem.parts.take(len(rows)).items():
             measured[f"metric {name}"] = scores.cpu()
         # As the reward: reduced precision would cost more than it saves.
@@ -192,8 +197,8 @@ class Validator:
         own = {name: torch.cat([part[name] for part in self._measured]) for name in names}
         self._measured.clear()
         everyone = gather_rows(own)
-        pictures = everyone.pop("picture")[everyone.pop("picture_row").argsort()]
-        order = everyone.pop("row").argsort()
+        pictures = everyone.pop("picture")[_once(everyone.pop("picture_row"))]
+        order = _once(everyone.pop("row"))
         by_prompt = {
             name: values[order].unflatten(0, (len(self.prompts), -1))
             for name, values in everyone.items()
@@ -265,16 +270,20 @@ class Validator:
 
     def _result(self, by_prompt: dict[str, Tensor], pictures: Tensor) -> ValidationResult:
         assert self.baseline is not None
-        reward, cost = by_prompt["reward"].double(), by_prompt["control_cost"].double()
+        reward = by_prompt["reward"].double()
         base = self.baseline["reward"].double()
-        spread = None
+        cost = objective = spread = None
+        if "control_cost" in by_prompt:
+            costs = by_prompt["control_cost"].double()
+            cost = mean_and_error(costs.numpy())
+            objective = mean_and_error((self.problem.reward_scale * reward - costs).numpy())
         if "embedding" in by_prompt and self.settings.samples_per_prompt > 1:
             spread = mean_and_error(of_prompts(by_prompt["embedding"], embeds=True))
         return ValidationResult(
             reward=mean_and_error(reward.numpy()),
             gain=paired_difference(reward.numpy(), base.numpy()),
-            control_cost=mean_and_error(cost.numpy()),
-            objective=mean_and_error((self.problem.reward_scale * reward - cost).numpy()),
+            control_cost=cost,
+            objective=objective,
             diversity=spread,
             others={
                 name.removeprefix("metric "): mean_and_error(values.double().numpy())
@@ -284,8 +293,20 @@ class Validator:
             pictures=pictures,
         )
 
+    def _cost(self, samples: Samples) -> Tensor:
+        """(B,) control costs on the CPU: none of the base model, whose predictions are its own."""
+        if self.baseline is None:
+            return torch.zeros(len(samples.prompts))
+        process = self.problem.process
+        return path_control_cost(self._base, process, samples.trajectory, samples.condition).cpu()
+
     def _base(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return self.model.base(x, t, condition, self.settings.guidance_scale)
 
     def _trained(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return self.model.trained(x, t, condition, self.settings.guidance_scale)
+
+
+def _once(rows: Tensor) -> Tensor:
+    """Where each of the ``rows`` (n,) stands first, in their order."""
+    return torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])

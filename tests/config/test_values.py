@@ -74,8 +74,8 @@ def refused(key: str, value: str, *overrides: str) -> str:
         # a component's own arguments
         ("model.frozen_dtype", "float16", "'float32' or 'bfloat16'"),
         ("model.attention", "flash", "'auto' or 'plain'"),
-        ("model.gradient_checkpointing", "maybe", "boolean"),
-        ("model.gradient_checkpointing", "'no'", "boolean"),
+        ("model.network_checkpointing", "maybe", "boolean"),
+        ("model.network_checkpointing", "'no'", "boolean"),
         ("model.guidance_scale", "-1", "greater than or equal to 0"),
         ("model.revision", "3", "string"),
         ("model.bogus", "1", "model.bogus: unknown key"),

@@ -112,15 +112,16 @@ def test_on_policy_is_one_batch_passed_through_once() -> None:
     assert buffer.rows(7, 0, 0).tolist() == list(range(BATCH))
 
 
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
 def ranks_of(count: int, group_size: int = 1) -> list[ReplayBuffer]:
     width = BATCH // count
     return [filled(range(r * width, (r + 1) * width), 3, group_size) for r in range(count)]
-
-
-def saved(ranks: list[ReplayBuffer]) -> dict[str, Any]:
-    """The checkpoint that the first of several ranks writes."""
-    held = [rank.get(torch.arange(rank.samples_per_round)) for rank in ranks]
-    return ranks[0].state_dict(gather=lambda _: held)
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
@@ -130,13 +131,10 @@ def test_state_survives_a_safe_checkpoint_and_a_change_of_ranks(
     before: int, after: int, group_size: int
 ) -> None:
     """Breaks if a run resumed in the middle of a round collects it again or differently."""
-    file = io.BytesIO()
-    torch.save(saved(ranks_of(before, group_size)), file)
-    file.seek(0)
-    state = torch.load(file, weights_only=True)
+    states = [through_a_file(rank.state_dict()) for rank in ranks_of(before, group_size)]
     for uninterrupted in ranks_of(after, group_size):
         resumed = ReplayBuffer(BATCH, BATCHES, PASSES, SEED, uninterrupted.columns, group_size)
-        resumed.load_state_dict(state)
+        resumed.load_state_dicts(states)
         assert resumed.is_filled(3)
         assert batch_of(resumed, 3, 2, 1) == batch_of(uninterrupted, 3, 2, 1)
 
@@ -144,7 +142,10 @@ def test_state_survives_a_safe_checkpoint_and_a_change_of_ranks(
 def test_state_of_an_empty_buffer_empties() -> None:
     """Breaks if a checkpoint between two rounds cannot be loaded."""
     buffer = filled(round_=3)
-    buffer.load_state_dict(ReplayBuffer(BATCH, BATCHES, PASSES, SEED).state_dict())
+    buffer.load_state_dicts([ReplayBuffer(BATCH, BATCHES, PASSES, SEED).state_dict()])
+    assert not buffer.is_filled(3)
+    buffer = filled(round_=3)
+    buffer.load_state_dicts([])
     assert not buffer.is_filled(3)
 
 
@@ -162,8 +163,11 @@ def test_chunks_of_another_size_are_refused() -> None:
     buffer = ReplayBuffer(BATCH, BATCHES, PASSES, SEED)
     with pytest.raises(ValueError, match="x holds 3 samples, a round has 40"):
         buffer.fill(0, {"x": torch.zeros(3)})
-    with pytest.raises(ValueError, match="x holds 2 samples, a round of all ranks has 40"):
-        buffer.load_state_dict({"round": 0, "tensors": {"x": torch.zeros(2)}})
+    with pytest.raises(ValueError, match="x holds 2 samples, a round of columns 0 to 8 has 40"):
+        buffer.load_state_dicts([{"round": 0, "columns": [0, 8], "tensors": {"x": torch.zeros(2)}}])
+    half = {"round": 0, "columns": [0, 4], "tensors": {"x": torch.zeros(20)}}
+    with pytest.raises(ValueError, match="x holds 20 samples, a round has 40"):
+        buffer.load_state_dicts([half])
 
 
 def test_order_of_single_columns_is_fixed() -> None:

@@ -216,7 +216,8 @@ def test_ratios_are_those_of_the_transition_densities(importance: str) -> None:
 def test_stored_is_what_the_loss_uses(passes: int, stored: int) -> None:
     """Breaks when whole trajectories are kept although a few steps of them are regressed."""
     module = adjoint_matching(f"buffer.passes={passes}", "buffer.log_ess=false")
-    tensors = collected(module).tensors
+    collected(module)
+    tensors = module.buffer.get(torch.arange(module.buffer.samples_per_round))
     latents = {n: t for n, t in tensors.items() if t.dim() == 2 + len(module.model.latent_shape)}
     assert set(latents) == {"states", "adjoints", "base_predictions"}
     assert {tensor.shape[1] for tensor in latents.values()} == {stored}

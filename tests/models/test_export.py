@@ -159,7 +159,7 @@ def test_anchors_are_not_exported(tmp_path: Path, mode: str, format: Format) -> 
 )
 def test_an_export_leaves_the_model_as_it_was(tmp_path: Path, mode: str, format: Format) -> None:
     """Breaks if a run that exports in between goes on with merged or rounded weights."""
-    model = make_model(MODES[mode], gradient_checkpointing=True)
+    model = make_model(MODES[mode], network_checkpointing=True)
     perturb(model)
     model.add_anchor("old")
     inputs = make_inputs(model)
@@ -176,7 +176,7 @@ def test_an_export_leaves_the_model_as_it_was(tmp_path: Path, mode: str, format:
 
 def test_merging_copies_the_network_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if the text encoder and the autoencoder are in memory twice during an export."""
-    model = make_model(LoRA(rank=2), gradient_checkpointing=True)
+    model = make_model(LoRA(rank=2), network_checkpointing=True)
 
     def copied(self: StableDiffusion, memo: object) -> NoReturn:
         raise AssertionError("the family is copied")

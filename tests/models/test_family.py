@@ -95,7 +95,8 @@ def test_gradients_with_and_without_checkpointing(mode: FineTuning) -> None:
     """Breaks if gradients reach frozen weights, or recomputation needs diffusers."""
     gradients = []
     for checkpointing in (False, True):
-        model = make_other(mode, gradient_checkpointing=checkpointing, attention="plain")
+        both = {f"{part}_checkpointing": checkpointing for part in ("network", "decoder")}
+        model = make_other(mode, attention="plain", **both)
         perturb(model)
         assert model.family.recomputes_decoder is checkpointing
         assert model.family.plain

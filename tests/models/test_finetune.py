@@ -52,7 +52,7 @@ def test_initialisation_is_addressed_by_its_seed(mode: type[LoRA] | type[Offset]
 
 def test_frozen_is_the_base_model_in_memory_once() -> None:
     """Breaks if a model to sample from trains something, or holds its network twice."""
-    model = make_model(Frozen(), gradient_checkpointing=True)
+    model = make_model(Frozen(), network_checkpointing=True)
     inputs = make_inputs(model)
     assert not list(model.trainable_parameters())
     assert model.networks.trained is model.networks.base

@@ -240,7 +240,7 @@ def test_load_model_applies_its_options() -> None:
         scheduler={"beta_start": 0.002, "beta_end": None, "timestep_spacing": "trailing"},
         guidance_scale=3.0,
         frozen_dtype="bfloat16",
-        gradient_checkpointing=True,
+        network_checkpointing=True,
     )
     assert model.guidance_scale == 3.0
     assert model.family.vae.dtype == torch.bfloat16
@@ -248,6 +248,7 @@ def test_load_model_applies_its_options() -> None:
     assert model.scheduler.config.beta_end == 0.012
     assert model.scheduler.config.timestep_spacing == "trailing"
     assert model.networks.trained.is_gradient_checkpointing
+    assert not model.family.vae.is_gradient_checkpointing
     assert model.latent_shape == (4, 8, 8)
 
 

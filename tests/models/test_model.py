@@ -54,7 +54,7 @@ def test_checkpointing_does_not_change_gradients(mode: str) -> None:
     """Breaks if recomputation runs another network than the forward pass, as with LoRA's base."""
     gradients = []
     for checkpointing in (False, True):
-        model = make_model(MODES[mode], gradient_checkpointing=checkpointing)
+        model = make_model(MODES[mode], network_checkpointing=checkpointing)
         perturb(model)
         x, t, condition = make_inputs(model)
         x.requires_grad_(True)
@@ -124,7 +124,7 @@ def test_the_control_is_exactly_zero_before_training(
 ) -> None:
     """Breaks if base and trained start from other weights, or are evaluated in two precisions."""
     modes = {**MODES, "no offset": Offset(init_scale=0.0)}
-    model = make_model(modes[mode], frozen_dtype=frozen_dtype, gradient_checkpointing=True)
+    model = make_model(modes[mode], frozen_dtype=frozen_dtype, network_checkpointing=True)
     x, t, condition = make_inputs(model)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         trained = model.trained(x, t, condition, scale)

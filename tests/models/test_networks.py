@@ -114,7 +114,7 @@ def test_gradients_are_those_of_a_model_without_anchors(mode: str, checkpointing
     plain.trained(*inputs).square().sum().backward()
     expected = [parameter.grad for parameter in plain.trainable_parameters()]
 
-    model, _ = anchored(mode, "old", gradient_checkpointing=checkpointing)
+    model, _ = anchored(mode, "old", network_checkpointing=checkpointing)
     anchor = copied(model.anchor_states()["old"])
     for each in model.anchor_states()["old"].values():
         each += 0.1  # so that it matters which weights are recomputed with
@@ -138,7 +138,7 @@ def test_gradients_are_those_of_a_model_without_anchors(mode: str, checkpointing
 def test_gradients_through_all_three_at_once(mode: str, checkpointing: bool) -> None:
     """Breaks if one backward pass mixes up the networks whose blocks it recomputes."""
     model, inputs = anchored(mode, "old")
-    other, _ = anchored(mode, "old", gradient_checkpointing=checkpointing)
+    other, _ = anchored(mode, "old", network_checkpointing=checkpointing)
     for each in (model, other):
         perturb(each, seed=3)
 

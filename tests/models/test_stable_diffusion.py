@@ -158,8 +158,9 @@ def test_checkpointing_reaches_the_decoder() -> None:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     gradients = []
     for checkpointing in (False, True):
-        model = make_model(gradient_checkpointing=checkpointing)
+        model = make_model(decoder_checkpointing=checkpointing)
         assert model.family.vae.is_gradient_checkpointing is checkpointing
+        assert not model.networks.trained.is_gradient_checkpointing
         x = latents.clone().requires_grad_(True)
         gradients.append(torch.autograd.grad(model.decode(x).square().sum(), x)[0])
     torch.testing.assert_close(*gradients)
