@@ -183,6 +183,32 @@ def test_evaluations_are_as_few_as_possible(
     assert problem.base.vjps == (STEPS - first_step - saved).sum()
 
 
+@pytest.mark.parametrize("adjoint_at", ["current", "next"])
+def test_calls_can_be_made_up(problem: Problem, adjoint_at: AdjointAt) -> None:
+    """Breaks if processes that divide a network call it unequally often, or padding counts."""
+    first_step = torch.tensor([2, 3, 6, 3, 5])
+    alone = problem.solve(first_step, adjoint_at)
+    calls = {}
+    for first in (first_step, torch.full((BATCH,), STEPS - 1), first_step - 2):
+        base = NonlinearBase()
+        made: list[int] = []
+        solution = lean_adjoint(
+            lambda x, t, c, base=base, made=made: (made.append(len(x)), base(x, t, c))[1],
+            problem.process,
+            problem.states,
+            problem.terminal,
+            problem.condition,
+            first,
+            adjoint_at=adjoint_at,
+            call_from=0,
+        )
+        calls[tuple(first.tolist())] = len(made)
+        if first is first_step:
+            assert torch.equal(solution.adjoints, alone.adjoints)
+            assert torch.equal(solution.base_predictions, alone.base_predictions)
+    assert set(calls.values()) == {STEPS}
+
+
 def test_leaves_no_graph_and_no_gradient_behind(problem: Problem) -> None:
     """Breaks if the solve keeps memory alive or adds to the gradients of trainable weights."""
     problem.base.kernel.requires_grad_()
