@@ -45,7 +45,7 @@ class LoRA:
     Attributes:
         rank: of the updates, >= 1.
         alpha: the updates are scaled by alpha / rank; positive.
-        targets: names of the linear layers that are updated.
+        targets: names of the layers that are updated, or how they end.
         seed: of the Gaussian initialisation of the first factor; the second starts at zero.
     """
 
@@ -66,7 +66,7 @@ class LoRA:
         """Add the adapter layers to the network itself.
 
         Raises:
-            ConfigError: no layer of the network has one of the names in ``targets``.
+            ConfigError: one of the ``targets`` names no layer, or none that can be updated.
         """
         from soc_ft.models.networks import AdaptedNetwork
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from soc_ft.core import Condition
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, did_you_mean
 
 Call = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
 """(network, x (N, *latent), t (N,) float32, condition of N rows) -> output, in the dtype of x."""
@@ -211,8 +211,9 @@ class AdaptedNetwork(Networks):
             seed: of the Gaussian first factors.
 
         Raises:
-            ConfigError: no layer has one of the names in ``targets``.
+            ConfigError: one of the ``targets`` names no layer, or none that can be updated.
         """
+        _check_targets(network, targets)
         self._settings = LoraConfig(
             r=rank,
             lora_alpha=alpha,
@@ -292,6 +293,23 @@ class AdaptedNetwork(Networks):
             if adapter is not None and self.anchor_names:
                 layer.set_adapter(adapter, inference_mode=adapter != TRAINED)
         self._active = adapter
+
+
+def _check_targets(network: nn.Module, targets: Sequence[str]) -> None:
+    """Check that each target names a layer, as PEFT understands names: whole, or their end.
+
+    Raises:
+        ConfigError: names those that match nothing, which PEFT would pass over.
+    """
+    names = [f".{name}" for name, _ in network.named_modules()]
+    idle = [each for each in targets if not any(name.endswith(f".{each}") for name in names)]
+    if idle or not targets:
+        last = {name.rpartition(".")[2] for name in names} - {""}
+        hint = did_you_mean(idle[0], last) if idle else ""
+        raise ConfigError(
+            f"finetune.targets={list(targets)}: {', '.join(idle) or 'an empty list'} matches no "
+            f"layer of the network{hint}"
+        )
 
 
 def _add_adapter(network: nn.Module, settings: LoraConfig, name: str, seed: int) -> None:

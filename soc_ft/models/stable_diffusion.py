@@ -123,8 +123,12 @@ class StableDiffusion(Family):
     def save_lora(self, network: nn.Module, folder: Path) -> None:
         """``pytorch_lora_weights.safetensors``."""
         adapters: Any = network.peft_config
+        # Those of convolutions are in another layout, which safetensors does not hold.
+        weights = {
+            name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(network).items()
+        }
         StableDiffusionPipeline.save_lora_weights(
             folder,
-            unet_lora_layers=get_peft_model_state_dict(network),
+            unet_lora_layers=weights,
             unet_lora_adapter_metadata=adapters["default"].to_dict(),
         )

@@ -90,9 +90,10 @@ def test_plain_ddim_differs_in_the_last_step_only(tmp_path: Path) -> None:
     assert plain.final_alpha_cumprod > ours.final_alpha_cumprod
 
 
-def test_lora_weights_load_into_the_base_pipeline(tmp_path: Path) -> None:
-    """Breaks if the file misses a layer or the scale alpha / rank."""
-    model = make_model(LoRA(rank=2, alpha=6))
+@pytest.mark.parametrize("targets", [["to_q", "to_v"], ["to_q", "conv1", "time_emb_proj"]])
+def test_lora_weights_load_into_the_base_pipeline(tmp_path: Path, targets: list[str]) -> None:
+    """Breaks if the file misses a layer or the scale alpha / rank, or cannot hold convolutions."""
+    model = make_model(LoRA(rank=2, alpha=6, targets=targets))
     perturb(model)
     export_pipeline(model, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]

@@ -59,10 +59,30 @@ def test_frozen_is_the_base_model_in_memory_once() -> None:
     assert torch.equal(model.trained(*inputs, 2.0), model.base(*inputs, 2.0))
 
 
-def test_unknown_lora_targets() -> None:
-    """Breaks if a LoRA that adapts nothing trains silently."""
-    with pytest.raises(ConfigError, match="targets"):
-        make_model(LoRA(targets=["to_qq"]))
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["to_qq"], "to_qq matches no layer"),
+        (["to_q", "too_k"], r"\['to_q', 'too_k'\]: too_k matches no layer.*did you mean to_k"),
+        (["o_q"], "o_q matches no layer"),
+        ([], "an empty list"),
+        (["norm1"], "not supported"),
+    ],
+)
+def test_unknown_lora_targets(targets: list[str], said: str) -> None:
+    """Breaks if a target that adapts nothing is passed over, alone or beside others."""
+    with pytest.raises(ConfigError, match=said):
+        make_model(LoRA(targets=targets))
+
+
+def test_lora_targets_are_names_or_their_ends() -> None:
+    """Breaks if a part of a path, or a whole one, that PEFT understands is refused."""
+    whole = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = make_model(LoRA(rank=2, targets=[whole, "attn2.to_k"])).trainable_state()
+    assert {name.partition(".lora_")[0].rpartition(".attn")[2] for name in state} == {
+        "1.to_q",
+        "2.to_k",
+    }
 
 
 @pytest.mark.parametrize("setting", [{"rank": 0}, {"alpha": 0}])
