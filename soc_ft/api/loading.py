@@ -89,9 +89,11 @@ def load_model(
 
     from soc_ft.models.devices import usable_device
     from soc_ft.models.loading import build_model
+    from soc_ft.models.starting import start
 
     place = usable_device(device)
     loaded = build_model(given, sections.get("finetune"), levels).to(place)
+    start(loaded, sections.get("finetune") or {})
     choices: dict[str, str | None] = {group: option for group, (option, _) in groups.items()}
     vars(loaded)[_RECORD] = Loaded(choices, sections | {"scheduler": levels})
     return loaded

@@ -21,6 +21,7 @@ from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
 from soc_ft.methods import Method
 from soc_ft.models.availability import check_available
+from soc_ft.models.starting import check_start
 
 
 def check(config: DictConfig) -> RunConfig:
@@ -132,6 +133,7 @@ def _name(run: RunConfig) -> str:
 
 def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
+    check_start(run.finetune.arguments)
     given = run.model.model_extra or {}
     scorers = [partial(check_components, *each) for each in scorers_of(run)]
     schedule = run.scheduler.noise_levels(), run.scheduler.num_steps

@@ -67,5 +67,17 @@ class Family(nn.Module, ABC):
         """Write a diffusers folder with ``network`` and a scheduler of diffusers in it."""
 
     @abstractmethod
+    def read_folder(self, folder: Path) -> dict[str, Tensor]:
+        """The network's weights in a folder from :meth:`save_folder`, by name."""
+
+    @abstractmethod
+    def read_lora(self, file: Path) -> tuple[dict[str, Tensor], float | None]:
+        """LoRA weights in a file from :meth:`save_lora`, by name, without that of an adapter.
+
+        Returns:
+            The weights, and alpha / rank if the file says it.
+        """
+
+    @abstractmethod
     def save_lora(self, network: nn.Module, folder: Path) -> None:
         """Write the trained LoRA weights of ``network`` for ``load_lora_weights``."""

@@ -27,7 +27,14 @@ class FineTuning(Protocol):
 
 @dataclass(frozen=True)
 class Full:
-    """Train a second copy of the whole network; it starts at the base prediction."""
+    """Train a second copy of the whole network; it starts at the base prediction.
+
+    Attributes:
+        init: weights to start from instead: the folder of a run, an export or a checkpoint of one,
+            as in ``starting.find_start``. The base model stays the pretrained one.
+    """
+
+    init: str | None = None
 
     def attach(self, family: Family) -> Networks:
         """Copy the network."""
@@ -47,12 +54,15 @@ class LoRA:
         alpha: the updates are scaled by alpha / rank; positive.
         targets: names of the layers that are updated, or how they end.
         seed: of the Gaussian initialisation of the first factor; the second starts at zero.
+        init: weights to start from instead: the folder of a run, an export or a checkpoint of one,
+            as in ``starting.find_start``. The base model stays the pretrained one.
     """
 
     rank: Count = 16
     alpha: Positive = 16
     targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
     seed: CountOrZero = 0
+    init: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -91,10 +101,13 @@ class Offset:
         init_scale: the last layer's weights are normal with standard deviation
             init_scale / sqrt(fan-in), which makes offsets of the order of ``init_scale``; >= 0.
         seed: of that initialisation.
+        init: weights to start from instead: the folder of a run, an export or a checkpoint of one,
+            as in ``starting.find_start``. The base model stays the pretrained one.
     """
 
     init_scale: NonNegative = 1e-2
     seed: CountOrZero = 0
+    init: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges.

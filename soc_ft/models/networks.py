@@ -229,6 +229,11 @@ class AdaptedNetwork(Networks):
         """Output with the trained adapter on."""
         return self._call(self.trained, x, t, condition)
 
+    @property
+    def scale(self) -> float:
+        """What the updates are multiplied by: alpha / rank."""
+        return float(self._settings.lora_alpha) / self._settings.r
+
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output with the adapters off."""
         with self._using(None):

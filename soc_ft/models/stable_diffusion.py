@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from soc_ft.core import Condition
@@ -119,6 +121,21 @@ class StableDiffusion(Family):
             part.to(memory_format=torch.channels_last)
         # Stable Diffusion's layout has these two as well, which older readers need.
         self.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+
+    def read_folder(self, folder: Path) -> dict[str, Tensor]:
+        """The UNet's."""
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
+        state: dict[str, Tensor] = unet.state_dict()
+        return state
+
+    def read_lora(self, file: Path) -> tuple[dict[str, Tensor], float | None]:
+        """Those of the UNet; others keep a name that tells."""
+        with safe_open(file, "pt") as opened:
+            settings = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            names = list(opened.keys())
+            weights = {name.removeprefix("unet."): opened.get_tensor(name) for name in names}
+        rank, alpha = (settings.get(f"unet.{key}") for key in ("r", "lora_alpha"))
+        return weights, alpha / rank if rank and alpha else None
 
     def save_lora(self, network: nn.Module, folder: Path) -> None:
         """``pytorch_lora_weights.safetensors``."""

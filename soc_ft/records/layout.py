@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from soc_ft.models import starting
+
 # Of a run.
-CONFIG_FILE = "config.yaml"
+CONFIG_FILE = starting.CONFIG_FILE
+EXPORT_FOLDER = starting.EXPORT_FOLDER
+CHECKPOINT_FOLDER = starting.CHECKPOINT_FOLDER
+LAST_CHECKPOINT = starting.LAST_CHECKPOINT
 OVERRIDES_FILE = "overrides.yaml"
 CHOICES_FILE = "choices.yaml"
 JOURNAL_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
 CURVES_FILE = "curves.png"
 EVALUATION_FOLDER = "evaluation"
-EXPORT_FOLDER = "model"
-CHECKPOINT_FOLDER = "checkpoints"
-LAST_CHECKPOINT = "last.ckpt"
 BUFFER_FOLDER = "buffer"
 """Below the checkpoints: the samples that each process held when the last one was written."""
 BEST_WEIGHTS = "best.safetensors"

@@ -23,6 +23,7 @@ from soc_ft.methods.problem import Problem
 from soc_ft.models.availability import picture_size
 from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
+from soc_ft.models.starting import start
 from soc_ft.records.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.rewards.base import Reward
 from soc_ft.rewards.trial import try_embedding, try_reward
@@ -92,6 +93,7 @@ def build_module(
     _try_scorers(run, model, held_out, reward, gradient, embedding, metrics)
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
+        start(model, run.finetune.arguments)
     for anchor in method.needs.anchors:
         if anchor.name not in model.anchor_states():  # a model in memory may have it already
             model.add_anchor(anchor.name)

@@ -21,6 +21,7 @@ from soc_ft.files import displayed, replace_file
 from soc_ft.instantiation import build
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.model import DiffusionModel
+from soc_ft.models.starting import OFFSET_FILE
 from soc_ft.models.weights import save_weights
 from soc_ft.plotting.plots import plot_training
 from soc_ft.records.identity import config_hash
@@ -149,7 +150,6 @@ def _write_configuration(folder: Path, plain: dict[str, Any], origin: Origin) ->
 def _finish(module: RewardFineTuning, run: RunConfig, folder: Path, trainer: Trainer) -> None:
     if not trainer.is_global_zero:
         return
-    exported = _export(module.model, folder / EXPORT_FOLDER) if run.export else None
     results = module.validator.results
     replace_file(folder / RESULTS_FILE, json.dumps(results, indent=1).encode())
     logger: Any = module.logger
@@ -159,15 +159,25 @@ def _finish(module: RewardFineTuning, run: RunConfig, folder: Path, trainer: Tra
     if scores:
         for table in write_tables(scores, folder / EVALUATION_FOLDER):
             logger.log_artifact(table, EVALUATION_FOLDER)
+    exported = _export(module.model, folder / EXPORT_FOLDER) if run.export else None
     print(summarise(scores, results, run, folder, exported))
 
 
-def _export(model: DiffusionModel, folder: Path) -> Path:
-    """Write the fine-tuned model for diffusers; an offset network has no format there."""
-    if model.networks.additive:
-        save_weights(model.trainable_state(), folder / "offset.safetensors")
-    else:
-        export_pipeline(model, folder)
+def _export(model: DiffusionModel, folder: Path) -> Path | None:
+    """Write the fine-tuned model for diffusers; an offset network has no format there.
+
+    Returns:
+        The folder; None if it cannot be written, which costs the export alone.
+    """
+    try:
+        if model.networks.additive:
+            save_weights(model.trainable_state(), folder / OFFSET_FILE)
+        else:
+            export_pipeline(model, folder)
+    except Exception as error:  # of three libraries
+        said = " ".join(str(error).split())
+        _log.error("%s: the model is not exported (%s); the rest of the run is whole", folder, said)
+        return None
     return folder
 
 

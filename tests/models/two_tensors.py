@@ -99,6 +99,13 @@ class TwoTensors(Family):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(network.state_dict(), folder / "network.pt")
 
+    def read_folder(self, folder: Path) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = torch.load(folder / "network.pt")
+        return state
+
+    def read_lora(self, file: Path) -> NoReturn:
+        raise NotImplementedError
+
     def save_lora(self, network: nn.Module, folder: Path) -> NoReturn:
         raise NotImplementedError
 

@@ -1,0 +1,140 @@
+"""Weights that a run starts from: what another run exported, or one of its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from omegaconf import OmegaConf
+
+from soc_ft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from soc_ft.models.model import DiffusionModel
+
+CONFIG_FILE = "config.yaml"
+EXPORT_FOLDER = "model"
+CHECKPOINT_FOLDER = "checkpoints"
+LAST_CHECKPOINT = "last.ckpt"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+OFFSET_FILE = "offset.safetensors"
+
+_WEIGHTS = (".safetensors", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights are.
+
+    Attributes:
+        kind: "state" (trained weights under their own names), "lora" (those that diffusers loads)
+            or "folder" (in diffusers format).
+        path: a file, or the folder.
+    """
+
+    kind: Literal["state", "lora", "folder"]
+    path: Path
+
+
+def find_start(init: str) -> Start:
+    """Find the weights that ``finetune.init`` names.
+
+    Args:
+        init: the folder of a run, of which the export is taken or else the last checkpoint; an
+            exported folder; or a file of one of these.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    path = Path(init).expanduser()
+    if path.is_file() and path.suffix in _WEIGHTS:
+        return Start("lora" if path.name == LORA_FILE else "state", path)
+    for folder in (path, path / EXPORT_FOLDER):
+        if (folder / LORA_FILE).is_file():
+            return Start("lora", folder / LORA_FILE)
+        if (folder / OFFSET_FILE).is_file():
+            return Start("state", folder / OFFSET_FILE)
+        if (folder / "model_index.json").is_file():
+            return Start("folder", folder)
+    last = path / CHECKPOINT_FOLDER / LAST_CHECKPOINT
+    if last.is_file():
+        return Start("state", last)
+    raise ConfigError(
+        f"finetune.init={init}: there are no trained weights; name the folder of a run, an "
+        f"exported folder, or a checkpoint ({', '.join(_WEIGHTS)})"
+    )
+
+
+def check_start(finetune: Mapping[str, Any]) -> None:
+    """Check that the weights to start from are there, if any are named.
+
+    Args:
+        finetune: settings of conf/finetune.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if finetune.get("init"):
+        find_start(finetune["init"])
+
+
+def start(model: DiffusionModel, finetune: Mapping[str, Any]) -> None:
+    """Let a model start from the weights that its settings name, if they name any.
+
+    LoRA weights that were trained with another alpha / rank are rescaled: the model is the same.
+
+    Args:
+        model: in which the weights are replaced.
+        finetune: settings of conf/finetune that it was built with.
+
+    Raises:
+        ConfigError: the weights are not there, or not of this model and mode.
+    """
+    if not finetune.get("init"):
+        return
+    found = find_start(finetune["init"])
+    try:
+        model.load_trainable_state(_state(model, found))
+    except ConfigError as error:
+        raise ConfigError(f"finetune.init={finetune['init']}: {found.path}: {error}") from None
+
+
+def _state(model: DiffusionModel, found: Start) -> dict[str, Tensor]:
+    from soc_ft.models.networks import TRAINED, AdaptedNetwork
+    from soc_ft.models.weights import load_weights, naming_weights
+
+    networks, scale = model.networks, None
+    if found.kind == "state":
+        state, scale = load_weights(found.path), _scale_of_run(found.path)
+    elif found.kind == "folder":
+        with naming_weights(found.path):
+            state = model.family.read_folder(found.path)
+    else:
+        with naming_weights(found.path):
+            weights, scale = model.family.read_lora(found.path)
+        state = {
+            name.replace(".lora_A.", f".lora_A.{TRAINED}.").replace(
+                ".lora_B.", f".lora_B.{TRAINED}."
+            ): tensor
+            for name, tensor in weights.items()
+        }
+    if scale is None or not isinstance(networks, AdaptedNetwork):
+        return state
+    factor = scale / networks.scale
+    return {name: each * factor if ".lora_B." in name else each for name, each in state.items()}
+
+
+def _scale_of_run(checkpoint: Path) -> float | None:
+    """Alpha / rank of the run in whose folder a checkpoint lies, if it is a LoRA's."""
+    config = checkpoint.absolute().parent.parent / CONFIG_FILE
+    if not config.is_file():
+        return None
+    settings: Any = OmegaConf.to_container(OmegaConf.load(config))
+    try:
+        return float(settings["finetune"]["alpha"]) / int(settings["finetune"]["rank"])
+    except (KeyError, TypeError, ValueError):
+        return None
