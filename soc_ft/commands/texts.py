@@ -44,7 +44,7 @@ def _quoted(argument: str, parser: OverridesParser) -> str:
         if _in_brackets(text):
             raise ConfigError(
                 f"{argument}: is no list; put a prompt that contains commas, quotes or brackets "
-                """into quotation marks: '["a cat, sitting", "a dog\\'s bone"]'"""
+                """into quotation marks, as in prompts='["a cat, sitting", "a {red} dog"]'"""
             ) from None
     return f"{key}{equals}{QuotedString(text, Quote.single).with_quotes()}"
 

@@ -32,6 +32,15 @@ class Family(nn.Module, ABC):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """What the network is conditioned on, in float32: a row for each prompt."""
 
+    @property
+    @abstractmethod
+    def prompt_length(self) -> int:
+        """Tokens of a prompt that are read; what comes after them is left out."""
+
+    @abstractmethod
+    def count_truncated(self, prompts: Sequence[str]) -> int:
+        """How many prompts are longer than :attr:`prompt_length`."""
+
     @abstractmethod
     def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of a network like :attr:`network`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Self
 
@@ -14,6 +15,8 @@ from soc_ft.models.family import Family
 from soc_ft.models.finetune import FineTuning
 from soc_ft.models.scheduler import SOCDDIMScheduler
 from soc_ft.profiling import EvaluationCounter
+
+_log = logging.getLogger(__name__)
 
 Attention = Literal["auto", "plain"]
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -105,6 +108,17 @@ class DiffusionModel(nn.Module):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """What the networks are conditioned on, in float32: a row for each prompt."""
         return self.family.encode(prompts)
+
+    def tell_truncated(self, prompts: Sequence[str]) -> None:
+        """Log how many prompts are longer than what is read of them, if some are."""
+        if count := self.family.count_truncated(prompts):
+            _log.warning(
+                "%d of %d prompts are longer than the %d tokens that the text encoder reads; "
+                "what comes after them is left out",
+                count,
+                len(prompts),
+                self.family.prompt_length,
+            )
 
     def null_condition(self) -> Condition:
         """The condition of the empty prompt, one row."""

@@ -63,6 +63,19 @@ class StableDiffusion(Family):
         )[0]
         return Condition(sequence=states.float())
 
+    @property
+    def prompt_length(self) -> int:
+        """The tokenizer's, with the tokens of start and end."""
+        length: int = self.tokenizer.model_max_length
+        return length
+
+    def count_truncated(self, prompts: Sequence[str]) -> int:
+        """As the tokenizer counts."""
+        # A token holds a byte at least, so that most prompts need not be tokenized.
+        long = [each for each in prompts if len(each.encode()) > self.prompt_length - 2]
+        tokens = self.tokenizer(long, verbose=False).input_ids if long else []
+        return sum(len(each) > self.prompt_length for each in tokens)
+
     def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of a UNet, evaluated in its own dtype; the times stay in float32."""
         unet: Any = network

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from soc_ft.files import replace_file
+from soc_ft.plotting.fonts import FONT_SIZE, readable, text_width, write
 
 SMALLEST_TILE = 128
 LARGEST_TILE = 256
 GAP = 6
 MARGIN = 16
 LABEL_WIDTH = 210
-FONT_SIZE = 15
 TITLE_LINES = 3
 INK = (32, 33, 36)
+
+_LONGEST_LABEL = 1000
+"""Letters of a label that are looked at: more than the largest tile has room for."""
+# Settings such as cfg_mode=trajectories may be cut behind their marks, if they must; scripts that
+# write without blanks between any two letters.
+_BREAKABLE = re.compile(
+    r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+    r"|[^=_./\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]*[=_./]*"
+)
 
 
 def picture_grid(
@@ -113,48 +122,37 @@ def _tile(picture: Any) -> Image.Image:
     return image
 
 
-@cache
-def _font(bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / name), FONT_SIZE)
-
-
 def _line_height() -> int:
     return round(1.3 * FONT_SIZE)
 
 
 def _wrapped(text: str, width: float, height: float, bold: bool = False) -> list[str]:
     """Lines no wider than ``width``, as many as ``height`` holds; an ellipsis tells of more."""
-    font = _font(bold)
+    room = max(int(height // _line_height()), 1)
     lines = [""]
-    for word in text.split():
+    for word in readable(text[:_LONGEST_LABEL]).split():
         longer = f"{lines[-1]} {word}".strip()
-        # Settings such as cfg_mode=trajectories may be cut behind their marks, if they must.
-        parts = [word] if font.getlength(word) <= width else re.findall(r"[^=_./]*[=_./]*", word)
-        if font.getlength(longer) <= width:
+        if text_width(longer, bold) <= width:
             lines[-1] = longer
             continue
+        parts = [word] if text_width(word, bold) <= width else _BREAKABLE.findall(word)
         for number, part in enumerate(filter(None, parts)):
             extended = f"{lines[-1]}{part}"
-            if not lines[-1] or (number and font.getlength(extended) <= width):
+            if not lines[-1] or (number and text_width(extended, bold) <= width):
                 lines[-1] = extended
             else:
                 lines.append(part)
-    room = max(int(height // _line_height()), 1)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"{lines[room - 1]} …"]
-    return [_cut(line, width, font) for line in lines]
+    return [_cut(line, width, bold) for line in lines]
 
 
-def _cut(line: str, width: float, font: ImageFont.FreeTypeFont) -> str:
-    if font.getlength(line) <= width:
+def _cut(line: str, width: float, bold: bool) -> str:
+    if text_width(line, bold) <= width:
         return line
-    while line and font.getlength(f"{line}…") > width:
-        line = line[:-1]
-    return f"{line.rstrip()}…"
+    places = range(len(line))
+    fitting = bisect_right(places, width, key=lambda end: text_width(f"{line[:end]}…", bold))
+    return f"{line[: max(fitting - 1, 0)].rstrip()}…"
 
 
 def _write(
@@ -166,10 +164,5 @@ def _write(
     centred: bool = False,
 ) -> None:
     for number, line in enumerate(lines):
-        draw.text(
-            (x, y + number * _line_height()),
-            line,
-            font=_font(bold),
-            fill=INK,
-            anchor="ma" if centred else "la",
-        )
+        left = x - text_width(line, bold) / 2 if centred else x
+        write(draw, left, y + number * _line_height(), line, INK, bold)

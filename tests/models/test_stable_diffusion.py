@@ -23,6 +23,20 @@ def test_encode_is_encode_prompt() -> None:
     assert torch.equal(model.null_condition().sequence, negative[:1])
 
 
+def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks if the end of a prompt is left out without a word, or a whole one is counted."""
+    model = make_model()
+    whole, cut = "x" * 75, "x" * 76  # a token a letter, beside start and end
+    two_bytes = "\u00e9" * 38
+    for prompt, count in ((whole, 0), (cut, 1), (two_bytes, 1), ("", 0), ("word " * 2000, 1)):
+        assert model.family.count_truncated([prompt]) == count
+        assert model.family.count_truncated([prompt, "a", cut]) == count + 1
+    model.tell_truncated([whole, "a"])
+    assert not caplog.records
+    model.tell_truncated([whole, cut, "a"])
+    assert "1 of 3 prompts are longer than the 77 tokens" in caplog.messages[-1]
+
+
 @pytest.mark.parametrize(
     ("latent_channels", "prediction_type", "guidance_scale", "eta"),
     [

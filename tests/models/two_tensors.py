@@ -75,6 +75,13 @@ class TwoTensors(Family):
             sequence=sequence.float(), pooled=self.pool(sequence.sum(dim=1)).tanh().float()
         )
 
+    @property
+    def prompt_length(self) -> int:
+        return LENGTH
+
+    def count_truncated(self, prompts: Sequence[str]) -> int:
+        return sum(len(prompt.encode()) > LENGTH for prompt in prompts)
+
     def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         dtype = next(network.parameters()).dtype
         sequence, pooled = condition.sequence.to(dtype), condition.pooled.to(dtype)
