@@ -113,7 +113,7 @@ def _make(
     device: torch.device,
 ) -> None:
     model = _load(source).to(device)
-    model.tell_truncated(plan.prompts)
+    model.warn_of_truncated(plan.prompts)
     own = model.scheduler.config
     settings = plan.settings
     began = time.monotonic()

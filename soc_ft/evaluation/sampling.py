@@ -131,7 +131,7 @@ def sample_pictures(
     Returns:
         (P * n, 3, H, W) uint8 on the CPU, those of a prompt together.
     """
-    model.tell_truncated(prompts)
+    model.warn_of_truncated(prompts)
     places = [(i, j) for i in range(len(prompts)) for j in range(samples_per_prompt)]
     predictor = model.base if base else model.trained
     batches = sample_places(

@@ -109,7 +109,7 @@ class DiffusionModel(nn.Module):
         """What the networks are conditioned on, in float32: a row for each prompt."""
         return self.family.encode(prompts)
 
-    def tell_truncated(self, prompts: Sequence[str]) -> None:
+    def warn_of_truncated(self, prompts: Sequence[str]) -> None:
         """Log how many prompts are longer than what is read of them, if some are."""
         if count := self.family.count_truncated(prompts):
             _log.warning(

@@ -165,7 +165,7 @@ def _from_folder(
     from diffusers import StableDiffusionPipeline
 
     own = {part: _part(part, folder / part, variant, dtype) for part in PARTS if part not in parts}
-    _tell_what_is_switched_off(folder / "scheduler" / "scheduler_config.json")
+    _warn_of_ignored_keys(folder / "scheduler" / "scheduler_config.json")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # says the same in twenty lines
         return StableDiffusionPipeline.from_pretrained(
@@ -199,7 +199,7 @@ def _part(part: str, folder: Path, variant: str | None, dtype: torch.dtype) -> A
     return loaded
 
 
-def _tell_what_is_switched_off(scheduler: Path) -> None:
+def _warn_of_ignored_keys(scheduler: Path) -> None:
     config = json.loads(scheduler.read_text())
     for key in ("clip_sample", "thresholding"):
         if config.get(key):

@@ -66,12 +66,12 @@ def _missing_script(letter: str) -> str | None:
         return None
     name = unicodedata.name(letter, "UNKNOWN").split()[0]
     script = name if name == "CJK" else name.capitalize()
-    _tell_missing(script)
+    _warn_missing(script)
     return script
 
 
 @cache
-def _tell_missing(script: str) -> None:
+def _warn_missing(script: str) -> None:
     _log.warning("no font here has %s letters; install one (such as Noto) to see them", script)
 
 

@@ -109,7 +109,7 @@ def build_module(
         folder=folder / SAMPLE_FOLDER,
     )
     prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
-    model.tell_truncated([*prompts, *held_out])
+    model.warn_of_truncated([*prompts, *held_out])
     collector = Collector(model, problem, method, prompts, run)
     return RewardFineTuning(model, problem, method, collector, validator, run)
 

@@ -86,7 +86,7 @@ class ValidationResult:
 
 
 @rank_zero_only
-def _tell_of_broken(rewards: Tensor, name: str) -> None:
+def _warn_of_broken(rewards: Tensor, name: str) -> None:
     """Say so if the base model's pictures have scores that are not finite."""
     broken = int((~rewards.isfinite()).sum())
     if broken:
@@ -204,7 +204,7 @@ class Validator:
             for name, values in everyone.items()
         }
         if self.baseline is None:
-            _tell_of_broken(by_prompt["reward"], self.problem.reward.name)
+            _warn_of_broken(by_prompt["reward"], self.problem.reward.name)
             self.baseline = {**by_prompt, "pictures": pictures}
         self.latest = by_prompt
         return self._result(by_prompt, pictures)

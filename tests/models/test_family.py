@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import soc_ft.models
 from soc_ft.core import path_control_cost, rollout
@@ -148,7 +149,7 @@ def test_export_asks_the_family(tmp_path: Path) -> None:
     model = make_other(Full())
     perturb(model)
     export_pipeline(model, tmp_path / "folder")
-    assert same(torch.load(tmp_path / "folder" / "network.pt"), model.trainable_state())
+    assert same(load_file(tmp_path / "folder" / "network.safetensors"), model.trainable_state())
     with pytest.raises(ConfigError, match="sum of two networks"):
         export_pipeline(make_other(Offset()), tmp_path)
 

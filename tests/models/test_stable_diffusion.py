@@ -31,9 +31,9 @@ def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> N
     for prompt, count in ((whole, 0), (cut, 1), (two_bytes, 1), ("", 0), ("word " * 2000, 1)):
         assert model.family.count_truncated([prompt]) == count
         assert model.family.count_truncated([prompt, "a", cut]) == count + 1
-    model.tell_truncated([whole, "a"])
+    model.warn_of_truncated([whole, "a"])
     assert not caplog.records
-    model.tell_truncated([whole, cut, "a"])
+    model.warn_of_truncated([whole, cut, "a"])
     assert "1 of 3 prompts are longer than the 77 tokens" in caplog.messages[-1]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -104,10 +105,10 @@ class TwoTensors(Family):
 
     def save_folder(self, network: nn.Module, scheduler: object, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(network.state_dict(), folder / "network.pt")
+        save_file(network.state_dict(), folder / "network.safetensors")
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = torch.load(folder / "network.pt")
+        state: dict[str, Tensor] = load_file(folder / "network.safetensors")
         return state
 
     def read_lora(self, file: Path) -> NoReturn:

@@ -21,7 +21,7 @@ from soc_ft.plotting.sheets import picture_grid
 def _other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A system without fonts, and nothing remembered of another."""
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
-    caches = (fonts._elsewhere, fonts._system_fonts, fonts._tell_missing)
+    caches = (fonts._elsewhere, fonts._system_fonts, fonts._warn_missing)
     for each in caches:
         each.cache_clear()
     yield
