@@ -55,11 +55,11 @@ def test_everything_is_fetched(
         fetched.append(file.repository)
         return tmp_path
 
-    from soc_ft.models import availability, loading
+    from soc_ft.models import availability, pipelines
 
     monkeypatch.setattr(WeightFile, "fetch", fetch)
     monkeypatch.setattr(availability, "obstacle", lambda *_: None)
-    monkeypatch.setattr(loading, "download", lambda path, *_: fetched.append(path))
+    monkeypatch.setattr(pipelines, "download", lambda path, *_: fetched.append(path))
     download(composed(*MISSING))
     assert fetched == [
         "THUDM/ImageReward",
