@@ -63,7 +63,7 @@ def check_call(
     ]
     for name, value in arguments.items():
         if name in named:
-            _check_value(_annotation(called, parameters[name]), value, (key, name))
+            _check_value(annotation_of(called, parameters[name]), value, (key, name))
         elif name in supplied or not takes_any:
             hint = did_you_mean(name, named)
             raise ConfigError(
@@ -91,7 +91,7 @@ def _name(called: Callable[..., Any]) -> str:
     return f"{called.__module__}.{called.__qualname__}"
 
 
-def _annotation(called: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+def annotation_of(called: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """The type of a parameter; Any if it cannot be known here, such as one of torch."""
     annotation = parameter.annotation
     if annotation is inspect.Parameter.empty:

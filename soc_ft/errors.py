@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,32 @@ def check_all(checks: Iterable[Callable[[], None]]) -> None:
 
 class RunError(SocFtError):
     """The run cannot go on: says why and what is left on disk."""
+
+
+class WriteError(RunError):
+    """A file cannot be written, as on a full disk; what was there before is still there."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end: Ctrl-C, SIGTERM or SIGHUP.
+
+    Like KeyboardInterrupt it is no Exception: whatever recovers from errors shall let it pass.
+
+    Attributes:
+        signal: its number.
+        cause: the signal as a person calls it.
+    """
+
+    def __init__(self, number: int, said: str = "") -> None:
+        """Note which signal it was, and what has become of the work."""
+        self.signal = number
+        self.cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(said or f"stopped by {self.cause}")
+
+    @classmethod
+    def after(cls, stop: BaseException, said: str) -> Interrupted:
+        """The same signal, which a KeyboardInterrupt may stand for, with what to say of it."""
+        return cls(stop.signal if isinstance(stop, Interrupted) else signal.SIGINT, said)
 
 
 class Preempted(BaseException):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import fcntl
 import logging
 import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from soc_ft.errors import WriteError
+
 PACKAGE = Path(__file__).resolve().parent
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = logging.getLogger(__name__)
 
@@ -42,15 +48,70 @@ def unreadable(error: BaseException) -> str:
     return f"it is cut off or damaged, or holds no weights at all; {type(error).__name__}"
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``path``, folders included, so that it holds the old or the new content, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft that takes the place of ``path`` once it is on disk, whole; folders are made.
+
+    Raises:
+        WriteError: the file cannot be written; what was at ``path`` is still there.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        _sync(draft)
+        os.replace(draft, path)
+        with suppress(OSError):  # not every file system lets a folder be synced
+            _sync(path.parent)
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written ({reason(error)})") from error
+    finally:
+        with suppress(OSError):  # there may be no folder to find it in
+            draft.unlink()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``path``, folders included, so that it holds the old or the new content, whole.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
+def remove_drafts(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process left of the files that it was replacing in a folder.
+
+    Only whoever is alone in writing them may do so.
+
+    Args:
+        folder: need not be there.
+        name: of the files, a pattern.
+    """
+    for draft in folder.glob(f".{name}.*"):
+        if draft.suffix[1:].partition("-")[0].isdigit():  # SQLite adds files of its own
+            draft.unlink(missing_ok=True)
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read or written, in a few words."""
+    causes = [error]
+    while causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)  # type: ignore[arg-type]
+    # Libraries wrap the system's errors in their own, which say less.
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return "the disk is full" if cause.errno in _FULL else cause.strerror
+    return str(error).partition("\n")[0]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def locked(path: Path, wait: bool = True) -> IO[str]:
@@ -72,12 +133,13 @@ def locked(path: Path, wait: bool = True) -> IO[str]:
 
 def is_locked(path: Path) -> bool:
     """Whether some process has the lock of this file."""
-    if not path.exists():
-        return False
     try:
-        locked(path, wait=False).close()
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:  # it is gone, or cannot be locked
+        return False
     return False
 
 
@@ -102,5 +164,5 @@ def remove_if_empty(folder: Path) -> None:
     for empty in ours:
         if empty == here:  # of a command that has no output folder
             return
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             empty.rmdir()

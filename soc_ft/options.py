@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+Value = TypeVar("Value")
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -15,9 +17,12 @@ Quantile = Annotated[float, Field(gt=0, le=1, strict=True)]
 Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
 """What a moving average keeps of itself."""
 Count = Annotated[int, Field(ge=1, strict=True)]
-BatchSize = Annotated[int, Field(ge=1, strict=True, json_schema_extra={"changes_result": False})]
-"""How much is computed together: it changes memory and speed, never a result."""
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+WithoutEffect = Annotated[Value, Field(json_schema_extra={"changes_result": False})]
+"""An option that never changes a result: where, how fast or in what memory it is computed, or what
+is kept. It neither bars a resume nor is part of the configuration's hash."""
+BatchSize = WithoutEffect[Count]
+"""How much is computed together: it changes memory and speed, never a result."""
 Steps = Annotated[int, Field(ge=2, le=1000, strict=True)]
 """Of a sampler: no more than the timesteps that every Stable Diffusion was trained with."""
 Precision = Literal["float32", "bfloat16"]

@@ -13,7 +13,8 @@ import soc_ft
 PACKAGE = Path(soc_ft.__file__).parent
 
 FLOORS = (
-    {"errors", "files", "hub", "options"},
+    {"errors"},
+    {"files", "hub", "options", "processes"},
     {"checking", "instantiation"},
     {"core"},
     {"distributed", "profiling"},
@@ -21,7 +22,8 @@ FLOORS = (
     {"rewards", "metrics"},
     {"models"},
     {"methods"},
-    {"config", "records"},
+    {"config"},
+    {"records"},
     {"tracking", "plotting"},
     {"evaluation"},
     {"training"},

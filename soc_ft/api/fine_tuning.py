@@ -16,12 +16,13 @@ from soc_ft.api.prompts import record_prompts, written
 from soc_ft.api.recording import record_folder, record_model
 from soc_ft.config import RunConfig, check
 from soc_ft.config.machine import check_accelerator
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, Interrupted, RunError
 from soc_ft.evaluation.statistics import BASE, Estimate
 from soc_ft.evaluation.tables import shown
 from soc_ft.files import displayed
 from soc_ft.records.identity import check_resume
 from soc_ft.records.layout import CHECKPOINT_FOLDER, LAST_CHECKPOINT
+from soc_ft.records.lock import alone_in
 from soc_ft.records.runs import Origin
 from soc_ft.rewards.base import Reward
 from soc_ft.rewards.function import as_reward, record_of
@@ -91,7 +92,7 @@ def fine_tune(
 
     Raises:
         ConfigError: an argument or an override is wrong; nothing was started.
-        RunError: the run cannot go on; what was saved stays intact.
+        RunError: the run cannot go on, or was interrupted; what was saved stays intact.
     """
     loaded = loaded_with(model)
     if not is_trained(model):
@@ -127,8 +128,12 @@ def fine_tune(
 
     from soc_ft.training.run import train
 
-    with _kept_track_of(model, loaded, folder):
-        module = train(config, run, folder, Origin(overrides, choices), model=model, reward=given)
+    origin = Origin(overrides, choices)
+    try:
+        with alone_in(folder), _kept_track_of(model, loaded, folder):
+            module = train(config, run, folder, origin, model=model, reward=given)
+    except Interrupted as stop:
+        raise RunError(str(stop)) from None
     return FineTuned(folder, module.validator.results, model)
 
 

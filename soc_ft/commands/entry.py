@@ -24,8 +24,9 @@ from soc_ft.commands.completion import own_folders
 from soc_ft.commands.help import help_of
 from soc_ft.commands.texts import quote_texts
 from soc_ft.config.hydra_errors import closest_key, one_line
-from soc_ft.errors import ConfigError, SocFtError
-from soc_ft.files import conf_dir, remove_if_empty
+from soc_ft.errors import ConfigError, Interrupted, SocFtError
+from soc_ft.files import conf_dir, reason, remove_if_empty
+from soc_ft.processes import ending_in_one_line
 from soc_ft.reporting.callback import SweepReport
 from soc_ft.sweeps.launcher import forget
 from soc_ft.sweeps.local import LocalLauncher
@@ -50,7 +51,8 @@ def run_command(
     need no quotation marks.
 
     Errors meant for the user are printed as one line; the process then exits with 2 for a wrong
-    configuration and with 1 for a run that failed. Anything else keeps its traceback.
+    configuration, with 1 for a run that failed, and with 128 + its number for a signal that ended
+    it. Anything else keeps its traceback.
     """
     arguments = sys.argv[1:]
     if INFORMATION & set(arguments):
@@ -69,7 +71,8 @@ def run_command(
         main = hydra.main(
             version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
         )
-        main(_exiting(task, started))()
+        with ending_in_one_line():
+            main(_exiting(task, started))()
     except Exception as error:
         composing = not started and (isinstance(error, HydraException) or not _is_ours(error))
         if composing:  # some of Hydra's are OSErrors
@@ -153,6 +156,9 @@ def _exiting(task: Task, started: list[bool]) -> Task:
         started.append(True)
         try:
             return task(config)
+        except (KeyboardInterrupt, Interrupted):
+            remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            raise
         except (SocFtError, OSError) as error:
             settings = HydraConfig.get()
             if isinstance(error, ConfigError):
@@ -181,10 +187,10 @@ def _os_line(error: OSError) -> str:
         key, _, value = override.lstrip("+").partition("=")
         if error.filename and key in FOLDERS and _is_below(str(error.filename), value):
             where = f"{key}={value}: "
-    reason = error.strerror or str(error)
+    said = reason(error)
     if isinstance(error, FileExistsError | NotADirectoryError):
-        reason = "is a file, or lies below one; name a folder"
-    return f"{where}{reason}"
+        said = "is a file, or lies below one; name a folder"
+    return f"{where}{said}"
 
 
 def _is_below(file: str, folder: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import soc_ft
 from soc_ft.errors import ConfigError, did_you_mean
+from soc_ft.processes import ending_in_one_line
 
 COMMANDS = {
     "train": "fine-tune a model on a reward (the default)",
@@ -22,6 +23,11 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: ``soc-ft [command] ...``; without a command's name it fine-tunes."""
+    with ending_in_one_line():
+        _main()
+
+
+def _main() -> None:
     arguments = sys.argv[1:]
     first = arguments[0] if arguments else ""
     try:

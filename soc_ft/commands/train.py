@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from soc_ft.commands.entry import run_command
 from soc_ft.errors import ConfigError
+from soc_ft.records.lock import alone_in
 from soc_ft.records.runs import Origin, choices_of
 
 
@@ -27,11 +28,12 @@ def fine_tune(config: DictConfig) -> None:
     run = check(config)
     check_accelerator(run.trainer)
     check_processes(run)
-    check_resume(config, folder)
-    from soc_ft.training.run import train
+    with alone_in(folder):
+        check_resume(config, folder)
+        from soc_ft.training.run import train
 
-    sweep = Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
-    train(config, run, folder, Origin(settings.overrides.task, choices_of(settings), sweep))
+        sweep = Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
+        train(config, run, folder, Origin(settings.overrides.task, choices_of(settings), sweep))
 
 
 def _require_multirun(settings: HydraConf) -> None:

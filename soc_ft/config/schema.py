@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from soc_ft.options import (
+    BatchSize,
     Component,
     Count,
     CountOrZero,
@@ -20,6 +21,7 @@ from soc_ft.options import (
     Section,
     Share,
     Steps,
+    WithoutEffect,
 )
 
 GuidedPlace = Literal["trajectories", "adjoint", "control"]
@@ -40,7 +42,7 @@ class Buffer(Section):
     passes: Count
     importance: Literal["none", "step", "future", "path"]
     log_ess: bool
-    device: Device | None
+    device: WithoutEffect[Device | None]
 
 
 class Scheduler(Section):
@@ -78,9 +80,9 @@ class Trainer(Section):
 
     steps: Count
     batch_size: Count
-    rollout_batch: Count
-    reward_batch: Count
-    micro_batch: Count
+    rollout_batch: BatchSize
+    reward_batch: BatchSize
+    micro_batch: BatchSize
     lr: Positive
     betas: tuple[Decay, Decay]
     eps: Positive
@@ -90,15 +92,15 @@ class Trainer(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     gradient_clip: Positive | None
     max_dropped: Share
-    checkpoint_every: Count
-    keep_every: Count | None
-    accelerator: Literal["auto", "cpu", "gpu", "cuda"]
-    devices: Count
-    num_nodes: Count
-    strategy: Literal["auto", "ddp"]
+    checkpoint_every: WithoutEffect[Count]
+    keep_every: WithoutEffect[Count | None]
+    accelerator: WithoutEffect[Literal["auto", "cpu", "gpu", "cuda"]]
+    devices: WithoutEffect[Count]
+    num_nodes: WithoutEffect[Count]
+    strategy: WithoutEffect[Literal["auto", "ddp"]]
     precision: Literal["32-true", "bf16-mixed"]
     tf32: bool
-    threads: Count | None
+    threads: WithoutEffect[Count | None]
 
 
 class Validation(Section):
@@ -107,7 +109,7 @@ class Validation(Section):
     every: Count
     prompts: Count
     samples_per_prompt: Count
-    batch_size: Count
+    batch_size: BatchSize
     guidance_scale: NonNegative
     sheet_prompts: Count
     at_end: bool
@@ -135,10 +137,10 @@ class RunConfig(Section):
     prompts: Prompts
     trainer: Trainer
     validation: Validation
-    tracking: Component | None
+    tracking: WithoutEffect[Component | None]
     lambda_: Positive = Field(alias="lambda")
     seed: CountOrZero
-    name: Annotated[str, AfterValidator(_file_name)]
-    run_dir: str
-    resume: Literal["auto", "never"]
-    export: bool
+    name: WithoutEffect[Annotated[str, AfterValidator(_file_name)]]
+    run_dir: WithoutEffect[str]
+    resume: WithoutEffect[Literal["auto", "never"]]
+    export: WithoutEffect[bool]

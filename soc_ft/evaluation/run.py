@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from soc_ft.errors import RunError
+from soc_ft.errors import Interrupted
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
 from soc_ft.evaluation.plan import Plan
@@ -37,7 +37,7 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
 
     Raises:
         ConfigError: weights are missing or unfit.
-        RunError: interrupted; what was made is kept.
+        Interrupted: what was made is kept.
     """
     settings = plan.settings
     if settings.threads:
@@ -50,9 +50,9 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
         if keep:
             write_folder(output / PICTURES, sets)
         results = score(sets, plan.measures, settings.metric_batch, device)
-    except KeyboardInterrupt:
-        raise RunError(
-            "interrupted; the pictures made so far are kept, and the same command goes on"
+    except (KeyboardInterrupt, Interrupted) as stop:
+        raise Interrupted.after(
+            stop, "interrupted; the pictures made so far are kept, and the same command goes on"
         ) from None
     files = write_tables(results, output)
     sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")

@@ -9,7 +9,7 @@ from soc_ft.errors import ConfigError
 from soc_ft.instantiation import build
 from soc_ft.models.finetune import FineTuning, Frozen
 from soc_ft.models.pipelines import load_pipeline
-from soc_ft.options import builds
+from soc_ft.options import WithoutEffect, builds
 
 if TYPE_CHECKING:
     from soc_ft.models.model import DiffusionModel
@@ -28,9 +28,9 @@ def load_model(
     text_encoder: str | None = None,
     guidance_scale: float = 1.0,
     frozen_dtype: Literal["float32", "bfloat16"] = "float32",
-    attention: Literal["auto", "plain"] = "auto",
-    network_checkpointing: bool = False,
-    decoder_checkpointing: bool = False,
+    attention: WithoutEffect[Literal["auto", "plain"]] = "auto",
+    network_checkpointing: WithoutEffect[bool] = False,
+    decoder_checkpointing: WithoutEffect[bool] = False,
 ) -> DiffusionModel:
     """Load a checkpoint and prepare it for fine-tuning.
 

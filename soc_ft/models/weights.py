@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from soc_ft.errors import ConfigError, RunError
-from soc_ft.files import unreadable
+from soc_ft.errors import ConfigError, WriteError
+from soc_ft.files import reason, replacing, unreadable
 
 
 def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
     """Write trainable weights as safetensors, atomically.
 
     Raises:
-        RunError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with replacing_weights(path) as temporary:
@@ -54,24 +53,11 @@ def replacing_weights(path: Path) -> Iterator[Path]:
     """A temporary path whose file becomes ``path`` once it is on disk whole.
 
     Raises:
-        RunError: it cannot be written; what was at ``path`` is still there.
+        WriteError: it cannot be written; what was at ``path`` is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with replacing(path) as draft:
+            yield draft
+    except (WriteError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         kept = f"; the previous {path.name} is intact" if path.exists() else ""
-        raise RunError(f"{path}: cannot be saved ({_reason(error)}){kept}") from error
-    finally:
-        with suppress(OSError):  # there may be no folder to find it in
-            temporary.unlink()
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).split("\n", 1)[0]
+        raise WriteError(f"{path}: cannot be saved ({reason(error)}){kept}") from error

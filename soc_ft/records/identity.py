@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from soc_ft.config.effects import keys_without_effect
 from soc_ft.errors import ConfigError
 from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
 from soc_ft.records.saved import read_mapping
 
-WITHOUT_EFFECT = (
-    "name",
-    "run_dir",
-    "resume",
-    "export",
-    "tracking",
-    "model.network_checkpointing",
-    "model.decoder_checkpointing",
-    "trainer.checkpoint_every",
-    "trainer.keep_every",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.threads",
-)
-"""Keys that do not change the result of a run."""
-
-FREE_TO_CHANGE = (*WITHOUT_EFFECT, "trainer.steps")
-"""Keys that do not change what an optimizer step does."""
+EXTENDS = ("trainer.steps",)
+"""Keys that decide how long a run is, and not what an optimizer step does."""
 
 
 def config_hash(config: DictConfig | Mapping[str, Any]) -> str:
@@ -47,12 +30,14 @@ def config_hash(config: DictConfig | Mapping[str, Any]) -> str:
     plain: Any = config
     if isinstance(config, DictConfig):
         plain = OmegaConf.to_container(config, resolve=True)
-    effective = {
-        key: _canonical(value)
-        for key, value in leaves(plain).items()
-        if not is_below(key, WITHOUT_EFFECT)
-    }
+    effective = {key: _canonical(value) for key, value in deciding(leaves(plain)).items()}
     return hashlib.sha256(json.dumps(effective, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a configuration's dotted keys that decide the result of its run."""
+    free = keys_without_effect(values)
+    return {key: value for key, value in values.items() if not is_below(key, free)}
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -83,15 +68,14 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder}: has a checkpoint but no {CONFIG_FILE}; choose another run_dir"
         )
-    before = leaves(read_mapping(saved))
-    now = leaves(OmegaConf.to_container(config, resolve=True))
-    free: Sequence[str] = FREE_TO_CHANGE
-    if config.trainer.schedule != "constant":  # the rates of a longer run are others
-        free = WITHOUT_EFFECT
+    before = deciding(leaves(read_mapping(saved)))
+    now = deciding(leaves(OmegaConf.to_container(config, resolve=True)))
+    # The rates of a longer run are others where they fall.
+    extends = EXTENDS if config.trainer.schedule == "constant" else ()
     differing = [
         f"{key} ({before.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now)"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not is_below(key, free)
+        if before.get(key) != now.get(key) and key not in extends
     ]
     if differing:
         raise ConfigError(

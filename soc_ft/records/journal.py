@@ -65,7 +65,7 @@ class Journal:
         """Record metrics of an optimizer step; NaN and infinities are values like any other.
 
         Raises:
-            RunError: the file cannot be written.
+            WriteError: the file cannot be written.
         """
         position = self.position()
         values = {name: float(value) for name, value in metrics.items()}

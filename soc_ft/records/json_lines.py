@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -9,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from soc_ft.errors import RunError
-from soc_ft.files import replace_file
+from soc_ft.errors import RunError, WriteError
+from soc_ft.files import reason, replace_file
 
 
 class JsonLines:
@@ -30,7 +31,7 @@ class JsonLines:
         self._descriptor: int | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Raises RunError if the record cannot be written; the file then stays as it was."""
+        """Raises WriteError if the record cannot be written; the file then stays as it was."""
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         try:
             if self._descriptor is None:
@@ -38,9 +39,9 @@ class JsonLines:
             end = os.fstat(self._descriptor).st_size
             if os.write(self._descriptor, line) < len(line):
                 os.ftruncate(self._descriptor, end)
-                raise OSError("the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be appended to ({error})") from error
+            raise WriteError(f"{self.path}: cannot be appended to ({reason(error)})") from error
 
     def read(self) -> list[dict[str, Any]]:
         """All complete records; none if there is no file. Raises RunError on a damaged line."""

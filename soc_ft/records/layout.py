@@ -22,6 +22,8 @@ SAMPLE_FOLDER = "samples"
 BASE_PICTURES, LATEST_PICTURES = "base", "latest"
 """Below the sample folder: single pictures of the sheet, for sheets that compare runs."""
 SHEET_PROMPTS_FILE = "prompts.json"
+RUN_LOCK = ".running"
+"""Locked by the process that trains in the folder; see :mod:`.lock`."""
 
 # Of a run's delivery to MLflow, below its folder.
 TRACKING_FOLDER = "tracking"
@@ -34,8 +36,6 @@ JOB_FILE = "job.yaml"
 STATUS_FILE = "status.json"
 SUBMISSIONS_FILE = "submissions.jsonl"
 LOG_FILE = "log.txt"
-JOB_LOCK = ".running"
-"""Locked by the process that runs a job on this machine."""
 
 # Of a sweep.
 SWEEP_FILE = "sweep.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from soc_ft.records.identity import WITHOUT_EFFECT, config_hash, is_below, leaves
+from soc_ft.records.identity import config_hash, deciding, leaves
 from soc_ft.records.runs import distinguishing, identifying
 from soc_ft.reporting.reading import RunResult
 
@@ -181,8 +181,6 @@ def _differences(setting: Setting, alike: Sequence[Setting]) -> str:
 
 def _effective(run: RunResult) -> Mapping[str, Any]:
     config = {
-        key: value
-        for key, value in leaves(dict(run.config)).items()
-        if key != "seed" and not is_below(key, WITHOUT_EFFECT)
+        key: value for key, value in deciding(leaves(dict(run.config))).items() if key != "seed"
     }
     return {**_deciding_choices(run), **config}

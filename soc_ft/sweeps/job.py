@@ -6,7 +6,6 @@ The configuration is the one that was composed at submission; no file of ``conf/
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import traceback
 from contextlib import nullcontext
@@ -14,15 +13,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from soc_ft.errors import ConfigError, Preempted, SocFtError
-from soc_ft.files import PACKAGE, locked
+from soc_ft.errors import ConfigError, Interrupted, Preempted, SocFtError
+from soc_ft.files import PACKAGE
+from soc_ft.processes import ending_in_one_line, is_first_process
 from soc_ft.records.job import Job, JobState, write_state
-from soc_ft.records.layout import JOB_LOCK
+from soc_ft.records.lock import alone_in
 from soc_ft.records.runs import Origin
 from soc_ft.records.sweep import code_tags, sweep_of
 from soc_ft.training.preemption import Preemption
-
-_RANK_VARIABLES = ("SLURM_PROCID", "LOCAL_RANK")
 
 
 def run_job(folder: Path, preemption: Preemption | None = None) -> None:
@@ -36,7 +34,12 @@ def run_job(folder: Path, preemption: Preemption | None = None) -> None:
         Preempted: the job was asked to stop, is saved, and shall be run again.
         Exception: whatever ended the job; it is noted in ``status.json``.
     """
-    note = write_state if _is_first_process() else _no_note
+    with alone_in(folder):
+        _run(folder, preemption)
+
+
+def _run(folder: Path, preemption: Preemption | None) -> None:
+    note = write_state if is_first_process() else _no_note
     note(folder, JobState.RUNNING)
     try:
         with preemption or nullcontext():
@@ -44,7 +47,7 @@ def run_job(folder: Path, preemption: Preemption | None = None) -> None:
     except Preempted as stop:
         note(folder, JobState.QUEUED, str(stop))
         raise
-    except (SocFtError, OSError) as error:
+    except (SocFtError, OSError, Interrupted) as error:
         note(folder, JobState.FAILED, " ".join(str(error).split()))
         raise
     except BaseException as error:
@@ -81,10 +84,6 @@ def _train(folder: Path, preemption: Preemption | None) -> None:
     train(config, run, folder, origin, preemption)
 
 
-def _is_first_process() -> bool:
-    return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES)
-
-
 def _no_note(folder: Path, state: JobState, reason: str = "") -> None:
     """Other processes of a job keep quiet: the first one speaks for all."""
 
@@ -93,14 +92,8 @@ def main() -> int:
     """Entry point of the command line, for the processes that the local launcher starts."""
     folder = Path(sys.argv[1]).absolute()
     try:
-        if not _is_first_process():  # that one holds the lock
+        with ending_in_one_line():
             run_job(folder)
-            return 0
-        with locked(folder / JOB_LOCK, wait=False):
-            run_job(folder)
-    except BlockingIOError:
-        print(f"soc_ft: error: {folder}: another process runs this job", file=sys.stderr)
-        return 1
     except (SocFtError, OSError) as error:
         print(f"soc_ft: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -13,7 +13,7 @@ from typing import IO
 from soc_ft.config.machine import check_accelerator
 from soc_ft.config.processes import check_processes
 from soc_ft.config.schema import RunConfig
-from soc_ft.errors import RunError
+from soc_ft.errors import Interrupted
 from soc_ft.files import locked
 from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
 from soc_ft.records.layout import LAUNCHER_LOCK, LOG_FILE
@@ -42,15 +42,16 @@ class LocalLauncher(FolderLauncher):
         """Run the jobs one by one, showing what they print.
 
         Raises:
-            RunError: the person had enough; the job that ran has saved what it had.
+            Interrupted: somebody had enough; the job that ran has saved what it had.
         """
         try:
             with locked(sweep.folder / LAUNCHER_LOCK):
                 run_here(sweep, folders)
-        except KeyboardInterrupt:
-            raise RunError(
+        except (KeyboardInterrupt, Interrupted) as stop:
+            raise Interrupted.after(
+                stop,
                 f"interrupted; python -m soc_ft.report {sweep.folder} --rerun-failed goes on with "
-                "the jobs that have not finished"
+                "the jobs that have not finished",
             ) from None
 
 
@@ -81,6 +82,10 @@ def _run(folder: Path, sweep: Sweep, code: Path) -> int:
             _show(process.stdout, log)
             return process.wait()
         except KeyboardInterrupt:  # Ctrl-C reaches the job as well, which saves what it has
+            process.wait()
+            raise
+        except Interrupted as stop:  # the others reach this process alone
+            process.send_signal(stop.signal)
             process.wait()
             raise
 

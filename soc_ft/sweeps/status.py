@@ -13,11 +13,11 @@ from soc_ft.records.job import Job, JobState, Submission, read_state, write_stat
 from soc_ft.records.layout import (
     CONFIG_FILE,
     JOB_FILE,
-    JOB_LOCK,
     JOURNAL_FILE,
     LAUNCHER_LOCK,
     OVERRIDES_FILE,
     RESULTS_FILE,
+    RUN_LOCK,
     STATUS_FILE,
     SWEEP_FILE,
 )
@@ -182,7 +182,7 @@ def _noted(folder: Path, submission: Submission | None) -> tuple[JobState, str]:
     state, _ = noted
     if submission is None or submission.launcher != "local":
         return noted
-    if state == JobState.RUNNING and not is_locked(folder / JOB_LOCK):
+    if state == JobState.RUNNING and not is_locked(folder / RUN_LOCK):
         return JobState.LOST, "its process is gone and left no word"
     sweep = sweep_of(folder) or folder.parent
     if state == JobState.QUEUED and not is_locked(sweep / LAUNCHER_LOCK):

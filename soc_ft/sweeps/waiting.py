@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from soc_ft.errors import RunError
+from soc_ft.errors import Interrupted
 from soc_ft.records.job import JobState
 from soc_ft.records.runs import distinguishing
 from soc_ft.records.sweep import Sweep
@@ -22,7 +22,7 @@ def wait(sweep: Sweep) -> None:
     """Show the state of the jobs until none is queued or running.
 
     Raises:
-        RunError: the person stops watching; the jobs go on.
+        Interrupted: the person stops watching; the jobs go on.
     """
     pause = _SHORTEST_PAUSE
     ended: set[int] = set()
@@ -38,10 +38,11 @@ def wait(sweep: Sweep) -> None:
                 time.sleep(pause)
                 pause = min(1.2 * pause, _LONGEST_PAUSE)
                 jobs = reader.read()
-    except KeyboardInterrupt:
-        raise RunError(
+    except (KeyboardInterrupt, Interrupted) as stop:
+        raise Interrupted.after(
+            stop,
             "no longer watching; the jobs go on. Their state, and a report of what there is: "
-            f"python -m soc_ft.report {sweep.folder}"
+            f"python -m soc_ft.report {sweep.folder}",
         ) from None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from soc_ft.errors import RunError
-from soc_ft.files import locked, replace_file
+from soc_ft.files import locked, remove_drafts, replace_file
 from soc_ft.records.journal import Journal, Record, of_a_profile
 from soc_ft.records.json_lines import JsonLines, JsonLinesTail
 from soc_ft.records.layout import DELIVERY_FILE, DELIVERY_LOCK, JOURNAL_FILE, TRACKING_FOLDER
@@ -136,6 +136,7 @@ class Delivery:
         """Find the run where it was left, or create it (anew, if the store does not know it)."""
         if self._lock is None:
             self._lock = self._exclusive()
+            remove_drafts(self._folder)
         self._state = DeliveryState.load(self.run_dir)
         starts = [operation for operation in self._operations if isinstance(operation, Start)]
         target = Store(with_credentials(self._uri or starts[-1].uri))

@@ -17,28 +17,26 @@ from soc_ft.tracking.tracker import Tracker
 
 _log = logging.getLogger(__name__)
 
-_PREEMPTED_TIMEOUT = 5.0
+_HURRY = 5.0
+"""Seconds for MLflow when a signal has asked the process to end."""
 _STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class RunLogger(Logger):
     """Records a run in its folder; only the process of rank zero does anything."""
 
-    def __init__(
-        self, run_dir: Path, tracker: Tracker | None = None, flush_timeout: float = 30.0
-    ) -> None:
+    def __init__(self, run_dir: Path, tracker: Tracker | None = None) -> None:
         """Name the run folder, in which nothing is written before there is a record.
 
         Args:
             run_dir: the run folder; the curves go to ``metrics.jsonl`` inside it.
             tracker: delivers the record elsewhere; None keeps it on disk alone.
-            flush_timeout: seconds that the end of a run waits for the tracker.
         """
         super().__init__()
         self.run_dir = run_dir
         self.journal = Journal(run_dir / JOURNAL_FILE)
         self._tracker = tracker
-        self._flush_timeout = flush_timeout
+        self._started = False
 
     @property
     def name(self) -> str:
@@ -67,6 +65,7 @@ class RunLogger(Logger):
 
         A run that starts over under the same params goes on with what an earlier attempt began.
         """
+        self._started = True
         if self._tracker is not None:
             self._tracker.start(self.run_dir, params, tags, resumed, sweep_folder)
 
@@ -111,12 +110,16 @@ class RunLogger(Logger):
         """The end of the run: ``success``, ``failed`` or ``interrupted``; flushes the tracker.
 
         After ``preempted`` the run is to go on, and there is little time: the record is on disk.
+        What is ``discarded`` is nobody told of.
         """
-        if self._tracker is None:
+        if self._tracker is None or not self._started:
             return
         if status == "preempted":
-            self._tracker.flush(_PREEMPTED_TIMEOUT)
-        else:
+            self._tracker.flush(_HURRY)
+        elif status == "interrupted":
             self._tracker.end(_STATUS[status])
-            _log.info(self._tracker.flush(self._flush_timeout))
+            _log.info(self._tracker.flush(_HURRY))
+        elif status != "discarded":
+            self._tracker.end(_STATUS[status])
+            _log.info(self._tracker.flush())
         self._tracker.close()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from soc_ft.options import Positive, builds
+from soc_ft.options import NonNegative, Positive, builds
 from soc_ft.records.provenance import without_password
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
@@ -16,6 +16,8 @@ from soc_ft.tracking.store import RUN_DIR_TAG, default_uri, display_uri, reason
 
 _MIN_PAUSE = 0.5
 _MAX_PAUSE = 60.0
+_ATTEMPTS = 3
+"""That fail before the end of a run stops waiting: a full disk does not mend in seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class MLflowTracker:
         path: str = "runs",
         run_name: str | None = None,
         interval: Positive = 2.0,
+        flush_timeout: NonNegative = 30.0,
     ) -> None:
         """Say where to deliver; nothing is asked of MLflow before :meth:`start`.
 
@@ -43,17 +46,21 @@ class MLflowTracker:
             path: folder of that database; artifacts go beside it.
             run_name: None lets MLflow invent one.
             interval: seconds between deliveries; after a failure the wait doubles up to a minute.
+            flush_timeout: seconds that the end of a run waits for the delivery; a store that keeps
+                failing is not waited for.
         """
         self.uri = uri or default_uri(Path(path))
         self.experiment = experiment
         self.run_name = run_name
         self._interval = interval
+        self._flush_timeout = flush_timeout
         self._run_dir = Path()
         self._outbox: Outbox | None = None
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self._requested = 0
         self._delivered = 0
+        self._failures = 0
         self._flushing = False
         self._closing = False
         self._problem: str | None = None
@@ -112,18 +119,23 @@ class MLflowTracker:
         assert self._outbox is not None
         self._outbox.put(End(status))
 
-    def flush(self, timeout: float) -> str:
-        """Wait up to ``timeout`` seconds for the delivery.
+    def flush(self, timeout: float | None = None) -> str:
+        """Wait up to ``timeout`` seconds for the delivery, None as long as configured.
 
         Returns:
             One line: where everything is, or what is missing and the command that delivers it.
         """
         self.notify()
+        timeout = self._flush_timeout if timeout is None else timeout
         with self._changed:
             request = self._requested
+            hopeless = self._failures + _ATTEMPTS
             self._flushing = True
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: self._delivered >= request, timeout)
+            self._changed.wait_for(
+                lambda: self._delivered >= request or self._failures >= hopeless, timeout
+            )
+            done = self._delivered >= request
             self._flushing = False
         if done:
             shown = display_uri(self.uri)
@@ -177,8 +189,11 @@ class MLflowTracker:
             self._changed.notify_all()
 
     def _report(self, error: Exception) -> None:
-        first_time = self._problem is None
-        self._problem = reason(error)
+        with self._changed:
+            first_time = self._problem is None
+            self._problem = reason(error)
+            self._failures += 1
+            self._changed.notify_all()
         if first_time:
             _log.warning(
                 "MLflow at %s: %s. Training goes on; delivery will be tried again.",

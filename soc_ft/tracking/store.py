@@ -11,7 +11,6 @@ import logging
 import os
 import posixpath
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from soc_ft.errors import ConfigError, RunError
-from soc_ft.files import locked, publish_file
+from soc_ft.files import locked, publish_file, remove_drafts
 from soc_ft.records.provenance import without_password
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -251,6 +250,9 @@ def import_mlflow() -> None:
     importlib.import_module("mlflow")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # What they log as errors, with a traceback each time, they raise as well.
+    for raising in ("mlflow.store", "sqlalchemy.pool"):
+        logging.getLogger(raising).setLevel(logging.CRITICAL)
 
 
 def default_uri(folder: Path) -> str:
@@ -314,9 +316,14 @@ def _create_database(path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
+        remove_drafts(path.parent, path.name)
         if not path.exists():
-            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            MlflowClient(f"sqlite:///{draft}")
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                MlflowClient(f"sqlite:///{draft}")
+            except BaseException:  # of MLflow or its database driver, on a full disk too
+                draft.unlink(missing_ok=True)
+                raise
             publish_file(draft, path)
 
 

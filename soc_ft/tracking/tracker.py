@@ -32,8 +32,11 @@ class Tracker(Protocol):
     def end(self, status: str) -> None:
         """The run stands still: FINISHED, FAILED or KILLED. It may go on afterwards."""
 
-    def flush(self, timeout: float) -> str:
-        """Wait up to ``timeout`` seconds for the delivery; one line says what came of it."""
+    def flush(self, timeout: float | None = None) -> str:
+        """Wait up to ``timeout`` seconds for the delivery; one line says what came of it.
+
+        None is as long as the tracker's configuration says.
+        """
 
     def close(self) -> None:
         """Stop delivering."""

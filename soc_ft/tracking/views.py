@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from soc_ft.records.identity import WITHOUT_EFFECT, is_below
+from soc_ft.records.identity import deciding, is_below
 from soc_ft.tracking.headline import HEADLINE
 from soc_ft.tracking.store import PARENT_TAG, TrackedRun
 
@@ -20,7 +20,6 @@ METRICS = ("reward", "gain", "control_cost", "diversity", "accuracy")
 MAX_COMPARED = 20
 MAX_VARIED = 3
 
-_OF_NO_INTEREST = ("seed", *WITHOUT_EFFECT)
 _MEASURED = "^val/((?!_error).)*$"
 _PAGE = "workflowType=machine_learning"  # the half of MLflow's page that is about training
 
@@ -50,11 +49,11 @@ def varied_params(params: Sequence[Mapping[str, str]]) -> list[str]:
 
     Params below a varied one are left out: ``cfg_mode`` says what ``cfg_mode.guidance_scale`` does.
     """
-    names = [*HEADLINE, *sorted({name for each in params for name in each})]
+    names = [*HEADLINE, *sorted({name for each in params for name in deciding(each)})]
     found: list[str] = []
     for name in dict.fromkeys(names):
         differs = len({each.get(name) for each in params}) > 1
-        if differs and not is_below(name, [*found, *_OF_NO_INTEREST]):
+        if differs and not is_below(name, [*found, "seed"]):
             found.append(name)
     return found[:MAX_VARIED]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from omegaconf import DictConfig
 
@@ -31,8 +31,8 @@ from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from soc_ft.training.collector import Collector
 from soc_ft.training.module import RewardFineTuning
-from soc_ft.training.preemption import Preemption
 from soc_ft.training.progress import Progress
+from soc_ft.training.stopping import Stopping
 from soc_ft.training.validator import Validator
 
 
@@ -140,7 +140,7 @@ def _try_scorers(
 
 
 def build_checkpoints(
-    run: RunConfig, folder: Path, preemption: Preemption | None = None
+    run: RunConfig, folder: Path, stopping: Stopping | None = None
 ) -> Checkpoints:
     """What is saved of a run, and when."""
     settings = run.trainer
@@ -149,12 +149,25 @@ def build_checkpoints(
         settings.checkpoint_every,
         settings.keep_every,
         run.validation.every,
-        preemption,
+        stopping,
+    )
+
+
+def uses_cpu(run: RunConfig) -> bool:
+    """Whether the networks are evaluated on the CPU."""
+    accelerator = run.trainer.accelerator
+    return accelerator == "cpu" or (
+        accelerator == "auto"
+        and not (torch.cuda.is_available() or torch.backends.mps.is_available())
     )
 
 
 def build_trainer(
-    run: RunConfig, folder: Path, logger: RunLogger, checkpoints: Checkpoints
+    run: RunConfig,
+    folder: Path,
+    logger: RunLogger,
+    checkpoints: Checkpoints,
+    callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
     settings = run.trainer
@@ -170,7 +183,7 @@ def build_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=logger,
-        callbacks=[checkpoints, Progress()],
+        callbacks=[checkpoints, *callbacks, Progress()],
         plugins=[AtomicCheckpointIO(), *_cluster_environment(settings)],
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -13,8 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from soc_ft.models.weights import naming_weights, replacing_weights, save_weights
 from soc_ft.records.layout import BEST_WEIGHTS, BUFFER_FOLDER, LAST_CHECKPOINT, weights_name
-from soc_ft.training.preemption import Preemption, StopRequest
 from soc_ft.training.shards import BufferShards
+from soc_ft.training.stopping import Stopping, StopRequest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,10 +26,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside ``path``, then rename.
 
         Raises:
-            RunError: the disk is full or cannot be written; what was at ``path`` is still there.
+            WriteError: the disk is full or cannot be written; what was at ``path`` is still there.
         """
-        with replacing_weights(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        # Into an open file, whose errors say what is wrong with the disk.
+        with replacing_weights(Path(path)) as temporary, open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint.
@@ -46,6 +47,10 @@ class Checkpoints(Callback):
 
     Where a step is followed by a validation, its checkpoint is written after that, so that a
     resumed run neither skips nor repeats the validation.
+
+    Attributes:
+        saved: the optimizer step of ``last.ckpt``; None before this run has one.
+        best: the largest mean reward so far.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class Checkpoints(Callback):
         every: int,
         keep_every: int | None,
         validate_every: int,
-        preemption: Preemption | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         """Take what is needed.
 
@@ -63,30 +68,36 @@ class Checkpoints(Callback):
             every: optimizer steps between two writes of ``last.ckpt``.
             keep_every: optimizer steps between weights that are kept, or None.
             validate_every: optimizer steps between two validations.
-            preemption: how a scheduler asks the run to stop, which it does after a save.
+            stopping: how the run is asked to stop, which it does after a save.
         """
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
         self.validate_every = validate_every
-        self.preemption = preemption
+        self.stopping = stopping
+        self.saved: int | None = None
         self.shards = BufferShards(folder / BUFFER_FOLDER)
         self.best = -math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a request to stop waits for the end of an optimizer step."""
-        if self.preemption is not None:
-            self.preemption.defer()
+        if self.stopping is not None:
+            self.stopping.defer()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A measurement before the first step, or after the last one, can be stopped as well."""
+        if self.stopping is not None:
+            self.stopping.listen()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Grant a request that came after the last step was saved."""
-        if self.preemption is not None and self.preemption.release() == StopRequest.STOP:
-            self.preemption.grant("its last checkpoint")
+        if self.stopping is not None and self.stopping.release() == StopRequest.STOP:
+            self.stopping.grant("its last checkpoint")
 
     def on_exception(self, trainer: Trainer, *args: Any) -> None:
         """There will be no end of this optimizer step to wait for."""
-        if self.preemption is not None:
-            self.preemption.release()
+        if self.stopping is not None:
+            self.stopping.release()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Save a step that no validation follows."""
@@ -95,27 +106,30 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save a validated step, and the weights if their mean reward is the largest so far."""
-        if trainer.state.fn != TrainerFn.FITTING:
+        if trainer.global_step == 0:  # the base model, which nobody needs a copy of
             return
         reward = float(trainer.callback_metrics["val/reward"])
         if reward > self.best:
             self.best = reward
             self._save_weights(trainer, BEST_WEIGHTS)
-        self._save_if_due(trainer)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        request = StopRequest.NOTHING if self.preemption is None else self.preemption.poll()
-        if step % self.every == 0 or request != StopRequest.NOTHING:
+        request = StopRequest.NOTHING if self.stopping is None else self.stopping.poll()
+        last = step == trainer.max_steps
+        if step % self.every == 0 or last or request != StopRequest.NOTHING:
             self.save_last(trainer)
         if self.keep_every and step % self.keep_every == 0:
             self._save_weights(trainer, weights_name(step))
-        if self.preemption is not None and request == StopRequest.STOP:
-            self.preemption.grant(f"optimizer step {step}")
+        if self.stopping is not None and request == StopRequest.STOP:
+            self.stopping.grant(f"optimizer step {step}")
 
     def save_last(self, trainer: Trainer) -> None:
         """Write the checkpoint that a run resumes from."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+        self.saved = trainer.global_step
         if trainer.is_global_zero:
             self.shards.prune()
 
@@ -129,10 +143,11 @@ class Checkpoints(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Read them where the buffer keeps them."""
+        """Read them where the buffer keeps them, and note what the run goes on from."""
         module: Any = pl_module
         device = module.run.buffer.device or trainer.strategy.root_device
         self.shards.load(checkpoint["buffer"], module.buffer, device)
+        self.saved = checkpoint["global_step"]
 
     def _save_weights(self, trainer: Trainer, name: str) -> None:
         if trainer.is_global_zero:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.config.schema import RunConfig
-from soc_ft.errors import Preempted, RunError
 from soc_ft.evaluation.tables import write_tables
-from soc_ft.files import displayed, replace_file
+from soc_ft.files import displayed, reason, replace_file
 from soc_ft.instantiation import build
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.starting import OFFSET_FILE
 from soc_ft.models.weights import save_weights
 from soc_ft.plotting.plots import plot_training
+from soc_ft.records.drafts import remove_drafts_of_run
 from soc_ft.records.identity import config_hash
 from soc_ft.records.layout import (
-    CHECKPOINT_FOLDER,
     CHOICES_FILE,
     CONFIG_FILE,
     CURVES_FILE,
@@ -46,10 +46,14 @@ from soc_ft.training.building import (
     build_module,
     build_trainer,
     prepare_torch,
+    uses_cpu,
 )
+from soc_ft.training.ending import ending
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.preemption import Preemption
-from soc_ft.training.summary import summarise
+from soc_ft.training.stopping import Interruption
+from soc_ft.training.summary import introduction, summarise
+from soc_ft.training.threads import Threads
 
 _log = logging.getLogger(__name__)
 
@@ -79,35 +83,30 @@ def train(
 
     Raises:
         RunError: the run cannot go on; what was saved stays intact.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP asked it to stop; says what was saved.
         Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
     """
     prepare_torch(run)
-    with _quiet_libraries():
-        resumed = folder / CHECKPOINT_FOLDER / LAST_CHECKPOINT
-        resume = run.resume == "auto" and resumed.is_file()
+    stops = Interruption() if preemption is None else nullcontext(preemption)
+    with _quiet_libraries(), stops as stopping:
+        checkpoints = build_checkpoints(run, folder, stopping)
+        last = checkpoints.folder / LAST_CHECKPOINT
+        resumed = last if run.resume == "auto" and last.is_file() else None
+        threads = Threads(run.trainer.threads, run.trainer.devices, uses_cpu(run))
         module = build_module(config, run, folder, model, reward)
-        logger = _start_logging(config, folder, origin or Origin(), resume)
-        checkpoints = build_checkpoints(run, folder, preemption)
-        trainer = build_trainer(run, folder, logger, checkpoints)
-        status = "failed"
-        try:
-            _fit(trainer, module, resumed if resume else None, run.validation.at_end)
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        origin = origin or Origin()
+        logger = _logger(config, folder, plain, origin)
+        trainer = build_trainer(run, folder, logger, checkpoints, [threads])
+        with ending(trainer, logger, checkpoints, folder, resumed is not None):
+            _begin(logger, folder, plain, origin, resumed is not None)
+            device = str(trainer.strategy.root_device)
+            trainer.print(introduction(run, folder, device, threads.count, resumed))
+            _fit(trainer, module, resumed, run.validation.at_end)
             checkpoints.save_last(trainer)
             module.finish()
             _finish(module, run, folder, trainer)
-            status = "success"
-            return module
-        except Preempted:
-            status = "preempted"
-            raise
-        except (KeyboardInterrupt, SystemExit):  # Lightning exits on the first Ctrl-C
-            status = "interrupted"
-            raise RunError(
-                f"interrupted at optimizer step {trainer.global_step}; the same command with "
-                f"run_dir={displayed(folder)} goes on from the last checkpoint"
-            ) from None
-        finally:
-            logger.end(status)
+    return module
 
 
 def _fit(
@@ -124,27 +123,30 @@ def _fit(
         trainer.validate(module, verbose=False)
 
 
-def _start_logging(config: DictConfig, folder: Path, origin: Origin, resume: bool) -> RunLogger:
-    """Write the resolved configuration into the run folder and open the record of the run."""
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    params = run_params(origin.choices, plain)
+def _logger(config: DictConfig, folder: Path, plain: dict[str, Any], origin: Origin) -> RunLogger:
+    """The record of the run, which tells nobody yet."""
     if config.tracking.get("run_name", "") is None:
-        config.tracking.run_name = run_name(params, origin.overrides)
-    logger = RunLogger(folder, build(config.tracking, "tracking"))
-    _write_configuration(folder, plain, origin)
-    tags = provenance() | dict(origin.tags)
-    tags |= {"overrides": " ".join(origin.overrides), "soc_ft.config_hash": config_hash(plain)}
-    logger.start(params, tags, resumed=resume, sweep_folder=origin.sweep)
-    logger.log_artifact(folder / CONFIG_FILE)
-    return logger
+        config.tracking.run_name = run_name(run_params(origin.choices, plain), origin.overrides)
+    return RunLogger(folder, build(config.tracking, "tracking"))
 
 
 @rank_zero_only
-def _write_configuration(folder: Path, plain: dict[str, Any], origin: Origin) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(plain), folder / CONFIG_FILE)
-    OmegaConf.save(OmegaConf.create(list(origin.overrides)), folder / OVERRIDES_FILE)
-    OmegaConf.save(OmegaConf.create(dict(origin.choices)), folder / CHOICES_FILE)
+def _begin(
+    logger: RunLogger, folder: Path, plain: dict[str, Any], origin: Origin, resume: bool
+) -> None:
+    """Write the resolved configuration into the run folder and begin the record of the run."""
+    remove_drafts_of_run(folder)
+    for name, content in (
+        (CONFIG_FILE, plain),
+        (OVERRIDES_FILE, list(origin.overrides)),
+        (CHOICES_FILE, dict(origin.choices)),
+    ):
+        replace_file(folder / name, OmegaConf.to_yaml(OmegaConf.create(content)).encode())
+    tags = provenance() | dict(origin.tags)
+    tags |= {"overrides": " ".join(origin.overrides), "soc_ft.config_hash": config_hash(plain)}
+    params = run_params(origin.choices, plain)
+    logger.start(params, tags, resumed=resume, sweep_folder=origin.sweep)
+    logger.log_artifact(folder / CONFIG_FILE)
 
 
 def _finish(module: RewardFineTuning, run: RunConfig, folder: Path, trainer: Trainer) -> None:
@@ -169,14 +171,20 @@ def _export(model: DiffusionModel, folder: Path) -> Path | None:
     Returns:
         The folder; None if it cannot be written, which costs the export alone.
     """
+    is_new = not folder.exists()
     try:
         if model.networks.additive:
             save_weights(model.trainable_state(), folder / OFFSET_FILE)
         else:
             export_pipeline(model, folder)
-    except Exception as error:  # of three libraries
-        said = " ".join(str(error).split())
-        _log.error("%s: the model is not exported (%s); the rest of the run is whole", folder, said)
+    except Exception as error:  # of three libraries, or of the disk
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        _log.error(
+            "%s: the model is not exported (%s); the rest of the run is whole",
+            displayed(folder),
+            reason(error),
+        )
         return None
     return folder
 

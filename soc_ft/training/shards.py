@@ -53,8 +53,8 @@ class BufferShards:
         start, stop = state["columns"]
         name, failure = f"round-{state['round']:06d}-columns-{start}-{stop}.pt", ""
         try:
-            with replacing_weights(self.folder / name) as draft:
-                torch.save(state, draft)
+            with replacing_weights(self.folder / name) as draft, open(draft, "wb") as file:
+                torch.save(state, file)
         except RunError as error:  # the others must not wait for this process
             failure = str(error)
         everyone = gather((name, failure))

@@ -1,4 +1,4 @@
-"""What a finished run tells the person at the terminal."""
+"""What a run tells the person at the terminal when it starts and when it has finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,32 @@ from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import terminal_table
 from soc_ft.files import displayed
 from soc_ft.records.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
+
+
+def introduction(
+    run: RunConfig, folder: Path, device: str, threads: int, resumed: Path | None
+) -> str:
+    """Where a run lies, what it runs on, and how long it is in steps.
+
+    Args:
+        run: the typed configuration.
+        folder: of the run.
+        device: that each process uses.
+        threads: CPU threads of each process.
+        resumed: the checkpoint that it goes on from, if there is one.
+    """
+    trainer = run.trainer
+    processes = trainer.devices * trainer.num_nodes
+    several = f"{processes} x " if processes > 1 else ""
+    lines = [
+        f"  folder      {displayed(folder)}"
+        + (f", goes on from {displayed(resumed)}" if resumed else ""),
+        f"  device      {several}{device}, {threads} CPU thread{'s'[: threads > 1]}, "
+        f"precision {trainer.precision}",
+        f"  steps       {trainer.steps} optimizer steps of {trainer.batch_size} samples with "
+        f"{run.scheduler.num_steps} steps each, measured every {run.validation.every}",
+    ]
+    return "\n".join(lines)
 
 
 def summarise(

@@ -12,7 +12,7 @@ import pytest
 from soc_ft.files import locked
 from soc_ft.records.job import Job, JobState, Submission, write_state
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOB_LOCK, LAUNCHER_LOCK
+from soc_ft.records.layout import LAUNCHER_LOCK, RUN_LOCK
 from soc_ft.records.sweep import Sweep
 from soc_ft.sweeps.status import SweepReader, last_lines, read_sweep, unfinished
 
@@ -184,7 +184,7 @@ def test_local_jobs_live_as_long_as_their_processes(sweep: Sweep) -> None:
     running = add_job(sweep, 0, launcher="local")
     waiting = add_job(sweep, 1, launcher="local")
     write_state(waiting, JobState.QUEUED)
-    with locked(running / JOB_LOCK), locked(sweep.folder / LAUNCHER_LOCK):
+    with locked(running / RUN_LOCK), locked(sweep.folder / LAUNCHER_LOCK):
         assert [job.state for job in read_sweep(sweep.folder)] == [
             JobState.RUNNING,
             JobState.QUEUED,

@@ -45,7 +45,7 @@ class TwoStageModule(LightningModule):
 
 
 def fit(run_dir: Path, tracker: MLflowTracker | None) -> RunLogger:
-    logger = RunLogger(run_dir, tracker, flush_timeout=60.0)
+    logger = RunLogger(run_dir, tracker)
     logger.start({"lambda": "10"}, {})
     trainer = Trainer(
         accelerator="cpu",
@@ -68,7 +68,7 @@ def test_a_lightning_run_is_recorded_and_delivered(
     run_dir: Path, uri: str, recorded: Any, delivered: Any
 ) -> None:
     """Breaks if Lightning adds or loses records, or its finalize ends the run too early."""
-    logger = fit(run_dir, MLflowTracker(uri=uri, interval=0.05))
+    logger = fit(run_dir, MLflowTracker(uri=uri, interval=0.05, flush_timeout=60.0))
     (run_dir / "sheet.png").write_bytes(b"png")
     logger.log_picture(run_dir / "sheet.png", "samples", 4)
     logger.end("interrupted")
