@@ -85,12 +85,12 @@ class Progress(TQDMProgressBar):
         evaluations = " and ".join(
             f"{measured[f'train/evaluations_{way}']:,.0f} {way}" for way in ("forward", "backward")
         )
-        text = f"Optimizer step {step} took {duration(seconds)}, {evaluations} evaluations of the network"
-        if validations:
-            text += f"; {last - step} more with {validations} validations will take about "
-        else:
-            text += f"; {last - step} more will take about "
-        return text + duration(remaining + validations * self._validation)
+        also = f" and {validations} validations" if validations else ""
+        return (
+            f"Optimizer step {step}: {duration(seconds)}, {evaluations} network evaluations; "
+            f"{last - step} more{also} will take about "
+            f"{duration(remaining + validations * self._validation)}"
+        )
 
     def on_exception(self, *args: Any) -> None:
         """Leave the terminal to what is said of it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from soc_ft.errors import RunError
+from soc_ft.errors import Interrupted
 from soc_ft.evaluation import pictures
 from soc_ft.evaluation.checks import check_evaluation
 from soc_ft.evaluation.run import run_evaluation
@@ -137,7 +137,7 @@ def test_an_interrupted_evaluation_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures.PictureStore, "save", interrupted)
-        with pytest.raises(RunError, match="kept"):
+        with pytest.raises(Interrupted, match="kept"):
             evaluated(f"run={run_dir}")
     before = stored(tmp_path)
     assert len(before) == 3

@@ -98,7 +98,8 @@ def test_a_dead_server_is_one_warning_and_no_delay(
     record: Record_,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Breaks if a dead server slows an append, fills the log, or leaks the password."""
+    """Breaks if a dead server slows an append, fills the log, or leaks the password, or if the end
+    of the run waits for it as long as for one that is slow."""
     tracker = make_tracker(DEAD)
     journal = Journal(run_dir / JOURNAL_FILE)
     with caplog.at_level(logging.INFO):
@@ -110,7 +111,9 @@ def test_a_dead_server_is_one_warning_and_no_delay(
             tracker.notify()
             slowest = max(slowest, time.perf_counter() - began)
             time.sleep(0.005)
-        line = tracker.flush(2.5)
+        began = time.monotonic()
+        line = tracker.flush()
+    assert time.monotonic() - began < 15
     assert slowest < 0.5
     assert "200 records of metrics and 1 other entries are not delivered" in line
     assert f"python -m soc_ft.tracking {run_dir}" in line

@@ -139,21 +139,26 @@ def test_checkpoints_load_without_running_code(tiny_run: TinyRun) -> None:
     torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("rewards", [(1.0, 3.0, 2.0), (-5.0, -2.0, -3.0)])
+@pytest.mark.parametrize(
+    ("rewards", "best"), [((9.0, 1.0, 3.0, 2.0), 2), ((-9.0, -5.0, -2.0, -1.0), 3)]
+)
 def test_best_is_the_validation_with_the_largest_reward(
-    tmp_path: Path, rewards: tuple[float, ...]
+    tmp_path: Path, rewards: tuple[float, ...], best: int
 ) -> None:
-    """Breaks when `best` holds the worst, the first or the last weights."""
+    """Breaks when `best` holds the base model's, the worst or the first weights, or if the
+    measurement after the last step, which is no part of the fit, does not count."""
     callback = Checkpoints(tmp_path, every=100, keep_every=None, validate_every=1)
-    for step, reward in enumerate(rewards, start=1):
+    for step, reward in enumerate(rewards):
         model = SimpleNamespace(trainable_state=lambda step=step: {"w": torch.tensor([step])})
+        outside = step in (0, len(rewards) - 1)
         trainer: Any = SimpleNamespace(
-            state=SimpleNamespace(fn=TrainerFn.FITTING),
+            state=SimpleNamespace(fn=TrainerFn.VALIDATING if outside else TrainerFn.FITTING),
             callback_metrics={"val/reward": torch.tensor(reward)},
             global_step=step,
+            max_steps=100,
             is_global_zero=True,
             lightning_module=SimpleNamespace(model=model),
         )
         callback.on_validation_end(trainer, trainer)
-    assert load_weights(tmp_path / "best.safetensors")["w"] == 2
-    assert callback.state_dict() == {"best": rewards[1]}
+    assert load_weights(tmp_path / "best.safetensors")["w"] == best
+    assert callback.state_dict() == {"best": rewards[best]}

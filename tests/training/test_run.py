@@ -56,6 +56,26 @@ def test_training_ends_with_an_evaluation(
     assert list(csv.DictReader((resumed / "evaluation" / "metrics.csv").open())) == table
 
 
+def test_a_failing_export_costs_the_export_alone(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks when a run of days ends without its results because one file cannot be written."""
+
+    def failing(model: object, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+        raise ValueError("non contiguous tensor\nand a page more")
+
+    monkeypatch.setattr("soc_ft.training.run.export_pipeline", failing)
+    folder = tiny_run("trainer.steps=1", "validation.every=1", "export=true")
+    assert (folder / "results.json").is_file()
+    assert (folder / "evaluation" / "metrics.csv").is_file()
+    assert not (folder / "model").exists()
+    (line,) = [r.getMessage() for r in caplog.records if "could not be exported" in r.getMessage()]
+    assert "(non contiguous tensor)" in line
+    assert "\n" not in line
+
+
 def test_the_final_evaluation_can_be_switched_off(tiny_run: TinyRun) -> None:
     """Breaks when a run that is not to be evaluated samples the last step all the same."""
     folder = tiny_run("trainer.steps=3", "validation.at_end=false")
