@@ -62,7 +62,7 @@ class Preemption(Stopping):
         return super().release()
 
     def poll(self) -> StopRequest:
-        """The most urgent request, as of :class:`Stopping`; stops by itself before the time limit."""
+        """The most urgent request; the job stops by itself before a step that would not end."""
         self._limit.note_step()
         if self._limit.too_short_for_a_step:
             self._request = StopRequest.STOP

@@ -85,7 +85,7 @@ WITHOUT_EFFECT = {
     "trainer.threads",
     "validation.batch_size",
     "buffer.device",
-    *("model.attention", "model.gradient_checkpointing"),
+    *("model.attention", "model.network_checkpointing", "model.decoder_checkpointing"),
     "method.adjoint_batch",
     *(f"reward.{name}batch_size" for name in ("", "rewards.imagereward.", "rewards.hpsv2.")),
 }

@@ -149,7 +149,7 @@ def test_best_is_the_validation_with_the_largest_reward(
     measurement after the last step, which is no part of the fit, does not count."""
     callback = Checkpoints(tmp_path, every=100, keep_every=None, validate_every=1)
     for step, reward in enumerate(rewards):
-        model = SimpleNamespace(trainable_state=lambda step=step: {"w": torch.tensor([step])})
+        weights_of_step = {"w": torch.tensor([step])}
         outside = step in (0, len(rewards) - 1)
         trainer: Any = SimpleNamespace(
             state=SimpleNamespace(fn=TrainerFn.VALIDATING if outside else TrainerFn.FITTING),
@@ -157,7 +157,7 @@ def test_best_is_the_validation_with_the_largest_reward(
             global_step=step,
             max_steps=100,
             is_global_zero=True,
-            lightning_module=SimpleNamespace(model=model),
+            lightning_module=SimpleNamespace(final_weights=lambda w=weights_of_step: w),
         )
         callback.on_validation_end(trainer, trainer)
     assert load_weights(tmp_path / "best.safetensors")["w"] == best

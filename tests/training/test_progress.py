@@ -8,7 +8,7 @@ from soc_ft.training.progress import duration, remaining_seconds
 
 
 def test_a_collection_counts_once_a_round() -> None:
-    """Breaks if replay, whose first step collects for all passes, seems to take many times as long."""
+    """Breaks if replay, whose first step collects for all passes, seems many times as long."""
     assert remaining_seconds(10.0, collecting=0.0, step=1, last=5, per_round=1) == 40.0
     # Steps 2 to 4 use the first collection, 5 to 8 the second, 9 and 10 the third.
     assert remaining_seconds(10.0, collecting=8.0, step=1, last=10, per_round=4) == 9 * 2 + 2 * 8
