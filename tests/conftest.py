@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def tiny_run(tmp_path: Path) -> Callable[..., Path]:
 
     def run(*overrides: str, folder: str = "run") -> Path:
         return train_tiny(tmp_path / folder, *overrides)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a tiny run that nothing happened to, trained once for all who compare with it.
+
+    Nobody changes it.
+    """
+
+    @cache
+    def run(*overrides: str) -> Path:
+        return train_tiny(tmp_path_factory.mktemp("undisturbed") / "run", *overrides)
 
     return run
 

@@ -37,17 +37,21 @@ TinyRun = Callable[..., Path]
     ids=["first step", "validated step", "first pass", "second pass", "lora"],
 )
 def test_a_crashed_run_ends_like_an_undisturbed_one(
-    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
+    tiny_run: TinyRun,
+    undisturbed: TinyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: tuple[str, ...],
+    step: int,
 ) -> None:
     """Breaks when a resume loses the optimizer, the warm-up, the mask, the buffer or a seed."""
-    undisturbed = tiny_run(*overrides, folder="undisturbed")
     with monkeypatch.context() as patch:
         crash_at(step, patch)
         with pytest.raises(MemoryError):
-            tiny_run(*overrides, folder="crashed")
-    resumed = tiny_run(*overrides, folder="crashed")
-    assert largest_difference(weights(undisturbed), weights(resumed)) == 0
-    assert curve(undisturbed) == curve(resumed)
+            tiny_run(*overrides)
+    resumed = tiny_run(*overrides)
+    expected = undisturbed(*overrides)
+    assert largest_difference(weights(expected), weights(resumed)) == 0
+    assert curve(expected) == curve(resumed)
 
 
 @pytest.mark.slow
@@ -84,11 +88,11 @@ def test_kept_and_best_weights_are_safetensors_that_load(tiny_run: TinyRun) -> N
     assert largest_difference(kept, weights(folder)) == 0
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(tiny_run: TinyRun) -> None:
+def test_a_longer_run_goes_on_from_a_finished_one(tiny_run: TinyRun, undisturbed: TinyRun) -> None:
     """Breaks when a finished run cannot be extended by asking for more steps."""
     tiny_run("trainer.steps=2")
     extended = tiny_run("trainer.steps=4")
-    assert largest_difference(weights(extended), weights(tiny_run(folder="at once"))) == 0
+    assert largest_difference(weights(extended), weights(undisturbed())) == 0
 
 
 def test_a_failed_save_leaves_the_previous_checkpoint(tiny_run: TinyRun) -> None:

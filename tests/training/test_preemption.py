@@ -81,6 +81,7 @@ def test_handlers_are_given_back() -> None:
 
 def resume_and_compare(
     tmp_path: Path,
+    undisturbed: Path,
     owner: type,
     method: str,
     replacement: Callable[..., Any],
@@ -88,7 +89,6 @@ def resume_and_compare(
 ) -> None:
     """A run that is preempted in a method, and then resumed, must end as an undisturbed one."""
     overrides = ("trainer.checkpoint_every=100",)
-    undisturbed = train_tiny(tmp_path / "undisturbed", *overrides)
     with (
         Preemption(signal.SIGUSR2, patience) as preemption,
         pytest.MonkeyPatch.context() as patch,
@@ -103,7 +103,7 @@ def resume_and_compare(
 
 @pytest.mark.parametrize("step", [1, 2, 4])  # a validation follows the second; the fourth is last
 def test_a_run_that_is_preempted_in_a_step_ends_as_an_undisturbed_one(
-    tmp_path: Path, step: int
+    tmp_path: Path, undisturbed: Callable[..., Path], step: int
 ) -> None:
     """Breaks if something of the state between two steps is not saved on a request to stop."""
     regress = RewardFineTuning._regress
@@ -113,10 +113,12 @@ def test_a_run_that_is_preempted_in_a_step_ends_as_an_undisturbed_one(
             send(signal.SIGUSR2)
         return regress(self, *args)
 
-    resume_and_compare(tmp_path, RewardFineTuning, "_regress", interrupted)
+    resume_and_compare(tmp_path, undisturbed(), RewardFineTuning, "_regress", interrupted)
 
 
-def test_a_run_whose_step_is_given_up_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+def test_a_run_whose_step_is_given_up_ends_as_an_undisturbed_one(
+    tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
     """Breaks if giving up a step counts as a failure of the run, or leaves half a step behind."""
 
     def stuck(self: RewardFineTuning, *args: Any) -> dict[str, float]:
@@ -124,16 +126,16 @@ def test_a_run_whose_step_is_given_up_ends_as_an_undisturbed_one(tmp_path: Path)
         time.sleep(30)
         raise AssertionError("the step was not given up")
 
-    resume_and_compare(tmp_path, RewardFineTuning, "_regress", stuck, patience=0.2)
+    resume_and_compare(tmp_path, undisturbed(), RewardFineTuning, "_regress", stuck, patience=0.2)
 
 
 @pytest.mark.parametrize("method", ["on_validation_start", "on_train_end"])
 def test_a_run_that_is_preempted_beside_its_steps_ends_as_an_undisturbed_one(
-    tmp_path: Path, method: str
+    tmp_path: Path, undisturbed: Callable[..., Path], method: str
 ) -> None:
     """Breaks if a request that comes before the first step or after the last one is a failure."""
 
     def signalled(self: RewardFineTuning) -> None:
         send(signal.SIGUSR2)
 
-    resume_and_compare(tmp_path, RewardFineTuning, method, signalled)
+    resume_and_compare(tmp_path, undisturbed(), RewardFineTuning, method, signalled)
