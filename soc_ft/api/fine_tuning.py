@@ -17,7 +17,8 @@ from soc_ft.api.recording import record_folder, record_model
 from soc_ft.config import RunConfig, check
 from soc_ft.config.machine import check_accelerator
 from soc_ft.errors import ConfigError, Interrupted, RunError
-from soc_ft.evaluation.statistics import BASE, Estimate
+from soc_ft.evaluation.folders import BASE
+from soc_ft.evaluation.statistics import Estimate
 from soc_ft.evaluation.tables import shown
 from soc_ft.files import displayed
 from soc_ft.records.identity import check_resume

@@ -20,7 +20,8 @@ from soc_ft.evaluation.checks import (
     metric_options,
     schedule_option,
 )
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
+from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import markdown_table, terminal_table
 from soc_ft.instantiation import build
 from soc_ft.models.availability import picture_size

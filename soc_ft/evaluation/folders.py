@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.statistics import BASE
 from soc_ft.files import replace_file
+
+BASE, FINE_TUNED = "base model", "fine-tuned"
+"""What pictures are of, if a run made them."""
 
 METADATA = "metadata.jsonl"
 """One object a line, with ``file_name`` and ``prompt``: what Hugging Face calls an imagefolder."""

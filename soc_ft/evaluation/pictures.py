@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.folders import BASE, FINE_TUNED, PictureSet
 from soc_ft.evaluation.measuring import build_measure
 from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
 from soc_ft.evaluation.sampling import sample_places
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
 from soc_ft.models.availability import GIVEN_PARTS, Source, locate, picture_size
 from soc_ft.models.loading import build_model

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BASE, FINE_TUNED = "base model", "fine-tuned"
-
 
 @dataclass(frozen=True)
 class Estimate:

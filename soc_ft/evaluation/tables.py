@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from soc_ft.evaluation.statistics import BASE, Estimate, Scores
+from soc_ft.evaluation.folders import BASE
+from soc_ft.evaluation.statistics import Estimate, Scores
 from soc_ft.files import replace_file
 
 DIFFERENCE = "difference"

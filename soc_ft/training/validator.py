@@ -18,16 +18,10 @@ from torch import Tensor
 from soc_ft.config.schema import Validation
 from soc_ft.core import Condition, path_control_cost
 from soc_ft.distributed import gather_rows
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
 from soc_ft.evaluation.sampling import Samples, sample_trajectories
-from soc_ft.evaluation.statistics import (
-    BASE,
-    FINE_TUNED,
-    Estimate,
-    Scores,
-    mean_and_error,
-    paired_difference,
-)
+from soc_ft.evaluation.statistics import Estimate, Scores, mean_and_error, paired_difference
 from soc_ft.files import replace_file
 from soc_ft.methods.problem import Problem, chunks
 from soc_ft.models.model import DiffusionModel

@@ -17,7 +17,7 @@ from torch import Tensor
 import soc_ft
 from soc_ft.api import FineTuned
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.statistics import BASE
+from soc_ft.evaluation.folders import BASE
 from soc_ft.files import conf_dir
 from soc_ft.models.model import DiffusionModel
 from tests.api.small import PROMPTS, SMALL, bluish, tiny, trained

@@ -10,7 +10,7 @@ import torch
 import soc_ft
 from soc_ft.api import FineTuned
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from tests.api.small import PROMPTS, redness, tiny
 from tests.scorers import MeanColour, Redness
 

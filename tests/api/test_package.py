@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import soc_ft
-from soc_ft.evaluation.statistics import BASE
+from soc_ft.evaluation.folders import BASE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fine_tune_on_a_function.py"
 

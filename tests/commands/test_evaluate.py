@@ -15,8 +15,9 @@ from PIL import Image
 from soc_ft.errors import Interrupted
 from soc_ft.evaluation import pictures
 from soc_ft.evaluation.checks import check_evaluation
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.run import run_evaluation
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Scores
+from soc_ft.evaluation.statistics import Scores
 from tests.conftest import command, composed, train_tiny
 
 TinyRun = Callable[..., Path]

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.folders import METADATA, base_of, read_folder, write_folder
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED
+from soc_ft.evaluation.folders import BASE, FINE_TUNED, METADATA, base_of, read_folder, write_folder
 from tests.evaluation.conftest import MakeSet
 
 RED, BLACK = (255, 0, 0), (0, 0, 0)

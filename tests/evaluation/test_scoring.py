@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from soc_ft.errors import ConfigError
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.scoring import score
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED
 from tests.evaluation.conftest import MakeSet
 
 REDNESS = {"redness": Measure({"_target_": "tests.scorers.Redness"}, embeds=False)}

@@ -8,7 +8,8 @@ import math
 
 import pytest
 
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED, Estimate, Scores
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
+from soc_ft.evaluation.statistics import Estimate, Scores
 from soc_ft.evaluation.tables import (
     csv_table,
     flat_metrics,

@@ -105,7 +105,8 @@ class TwoTensors(Family):
 
     def save_folder(self, network: nn.Module, scheduler: object, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(network.state_dict(), folder / "network.safetensors")
+        weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        save_file(weights, folder / "network.safetensors")
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
         state: dict[str, Tensor] = load_file(folder / "network.safetensors")

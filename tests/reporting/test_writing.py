@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soc_ft.records.job import JobState
-from soc_ft.reporting import report_on
+from soc_ft.reporting.writing import report_on
 from tests.reporting.synthetic import (
     configuration,
     make_job,

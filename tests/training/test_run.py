@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from soc_ft.errors import ConfigError, RunError
-from soc_ft.evaluation.statistics import BASE, FINE_TUNED
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from tests.conftest import TINY, command, curve, train_tiny
 from tests.trained import largest_difference, weights
 
