@@ -79,12 +79,16 @@ def test_an_exchange_is_undone_by_another() -> None:
     assert torch.equal(average.weights["a.b"], first["a.b"])
 
 
+def kept(folder: Path, step: int) -> dict[str, Tensor]:
+    return load_file(folder / "checkpoints" / f"step-{step:06d}.safetensors")
+
+
 def test_what_is_validated_kept_and_resumed_is_the_average(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Breaks if the average steers the training, is not what is measured, kept and evaluated, or
-    starts over after a crash."""
-    settings = ("finetune=lora", "trainer.lr=1e-2", "trainer.keep_every=4")
+    """Breaks if the average stands still or steers the training, is not what is measured, kept and
+    evaluated, or starts over after a crash."""
+    settings = ("finetune=lora", "trainer.lr=1e-2", "trainer.keep_every=1")
     plain = tiny_run(*settings, folder="plain")
     averaged = tiny_run(*settings, "trainer.ema=0.9", folder="averaged")
     with monkeypatch.context() as patch:
@@ -97,14 +101,18 @@ def test_what_is_validated_kept_and_resumed_is_the_average(
     assert largest_difference(weights(resumed), weights(averaged)) == 0
     state = torch.load(averaged / "checkpoints" / "last.ckpt", weights_only=True)
     assert largest_difference(state["soc_ft"]["trained"], weights(plain)) == 0
-    kept = load_file(next((averaged / "checkpoints").glob("*4.safetensors")))
-    assert largest_difference(kept, weights(averaged)) == 0
-    assert largest_difference(kept, weights(plain)) > 0
+    assert largest_difference(kept(averaged, 4), weights(averaged)) == 0
+    for step in (2, 3, 4):
+        decay = step / (9 + step)  # of the step before, counted from 0: (1 + n) / (10 + n)
+        before, trained = kept(averaged, step - 1), kept(plain, step)
+        after = {name: decay * before[name] + (1 - decay) * trained[name] for name in trained}
+        assert largest_difference(kept(averaged, step), after) < 1e-6
+        assert largest_difference(kept(averaged, step), trained) > 1e-4
     gains = [
         [m["val/gain"] for _, m in curve(folder) if "val/gain" in m] for folder in (plain, averaged)
     ]
     assert gains[0][0] == gains[1][0] == 0
-    assert gains[1][-1] != gains[0][-1]
+    assert len({gains[0][-1], gains[1][-1], 0}) == 3
     training = [
         [m["train/reward"] for _, m in curve(folder) if "train/reward" in m]
         for folder in (plain, averaged)
