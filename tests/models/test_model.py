@@ -88,6 +88,28 @@ def test_offset_adds_to_the_base() -> None:
     assert torch.equal(model.trained(x, t, condition, base_prediction=known), known + offset)
 
 
+def test_the_gradient_of_an_offset_model_is_that_of_the_sum() -> None:
+    """Breaks if the base that an offset is added to is taken for a constant."""
+    model = make_model(Offset())
+    perturb(model)
+    x, t, condition = make_inputs(model)
+    x.requires_grad_(True)
+    outputs = (
+        model.trained(x, t, condition),
+        model.base(x, t, condition),
+        model.networks.trained_output(x, t, condition),
+    )
+    whole, base, offset = (torch.autograd.grad(each.sum(), x)[0] for each in outputs)
+    torch.testing.assert_close(whole, base + offset)
+    assert base.abs().max() > 1e-3
+
+
+def test_the_empty_prompt_is_no_weight() -> None:
+    """Breaks if a checkpoint of the whole module holds what follows from its weights."""
+    model = make_model()
+    assert not any("null" in name for name in model.state_dict())
+
+
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_a_known_base_prediction_changes_no_other_mode(mode: str) -> None:
     """Breaks if it is added where the trained network predicts by itself."""

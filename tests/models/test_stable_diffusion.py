@@ -136,6 +136,10 @@ def test_decode_in_parts_and_its_gradient() -> None:
     latents = 3 * torch.randn(3, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     latents.requires_grad_(True)
     whole, parts = model.decode(latents), model.decode(latents, micro_batch=2)
+    sizes: list[int] = []
+    model.family.vae.decoder.register_forward_hook(lambda *each: sizes.append(len(each[2])))
+    model.decode(latents, micro_batch=2)
+    assert sizes == [2, 1]
     assert whole.shape == (3, 3, 16, 16)
     assert whole.min() >= 0
     assert whole.max() <= 1
