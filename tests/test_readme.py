@@ -36,6 +36,7 @@ def write_examples(folder: Path) -> None:
 COMMANDS = re.findall(r"<!-- run -->\n```\n(.*?)\n```", README.read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
 def test_worked_examples_run(line: str, tmp_path: Path) -> None:
     """Breaks when a worked example no longer fits the interfaces that it shows."""

@@ -22,7 +22,7 @@ MODES = {
     "full": ("cfg_mode=full",),
     "guided control alone": GUIDED_CONTROL,
 }
-SMALL = ("method.regression_steps=3", "trainer.rollout_batch=4")
+SMALL = ("scheduler.num_steps=6", "method.regression_steps=3", "method.adjoint_batch=2")
 
 
 def adjoint_matching(*overrides: str) -> RewardFineTuning:

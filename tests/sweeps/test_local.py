@@ -90,6 +90,7 @@ def test_without_slurm_one_line_says_so(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
     """Breaks if Ctrl-C prints a page, or leaves jobs that seem to wait for ever."""
     sweep = tmp_path / "sweep"

@@ -85,6 +85,7 @@ def assert_nothing_is_lost(sweep: Path, uri: str) -> None:
         assert file.path == "config.yaml"
 
 
+@pytest.mark.slow
 def test_eight_jobs_at_once_in_a_new_database(sweep: Path, tmp_path: Path) -> None:
     """Breaks if a locked database, or the race for its tables, experiment or parent loses a job."""
     uri = f"sqlite:///{tmp_path}/runs/mlflow.db?timeout=60"

@@ -44,10 +44,11 @@ def test_a_crashed_run_ends_like_an_undisturbed_one(
     step: int,
 ) -> None:
     """Breaks when a resume loses the optimizer, the warm-up, the mask, the buffer or a seed."""
+    often = "trainer.checkpoint_every=1"
     with monkeypatch.context() as patch:
         crash_at(step, patch)
         with pytest.raises(MemoryError):
-            tiny_run(*overrides)
+            tiny_run(*overrides, often)
     resumed = tiny_run(*overrides)
     expected = undisturbed(*overrides)
     assert largest_difference(weights(expected), weights(resumed)) == 0
@@ -60,6 +61,7 @@ def test_a_killed_process_is_resumed_by_the_same_command(tmp_path: Path, lines: 
     """Breaks when `kill -9` leaves a file that the next start cannot go on from."""
     line = [*command("soc_ft", "--config-dir", str(Path(__file__).parent)), "+reward.scale=20"]
     line += [override for override in TINY if not override.startswith("reward.scale")]
+    line += ["trainer.checkpoint_every=1"]
     folder = tmp_path / "killed"
     process = subprocess.Popen([*line, f"run_dir={folder}"], stderr=subprocess.DEVNULL)
     journal = folder / "metrics.jsonl"

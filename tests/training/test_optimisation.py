@@ -89,13 +89,14 @@ def test_what_is_validated_kept_and_resumed_is_the_average(
     """Breaks if the average stands still or steers the training, is not what is measured, kept and
     evaluated, or starts over after a crash."""
     settings = ("finetune=lora", "trainer.lr=1e-2", "trainer.keep_every=1")
+    averaging = (*settings, "trainer.ema=0.9", "trainer.checkpoint_every=1")
     plain = tiny_run(*settings, folder="plain")
-    averaged = tiny_run(*settings, "trainer.ema=0.9", folder="averaged")
+    averaged = tiny_run(*averaging, folder="averaged")
     with monkeypatch.context() as patch:
         crash_at(3, patch)
         with pytest.raises(MemoryError):
-            tiny_run(*settings, "trainer.ema=0.9", folder="crashed")
-    resumed = tiny_run(*settings, "trainer.ema=0.9", folder="crashed")
+            tiny_run(*averaging, folder="crashed")
+    resumed = tiny_run(*averaging, folder="crashed")
 
     assert curve(resumed) == curve(averaged)
     assert largest_difference(weights(resumed), weights(averaged)) == 0

@@ -88,15 +88,14 @@ def resume_and_compare(
     patience: float = 60,
 ) -> None:
     """A run that is preempted in a method, and then resumed, must end as an undisturbed one."""
-    overrides = ("trainer.checkpoint_every=100",)
     with (
         Preemption(signal.SIGUSR2, patience) as preemption,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(owner, method, replacement)
         with pytest.raises(Preempted):
-            train_tiny(tmp_path / "run", *overrides, preemption=preemption)
-    train_tiny(tmp_path / "run", *overrides)
+            train_tiny(tmp_path / "run", preemption=preemption)
+    train_tiny(tmp_path / "run")
     assert largest_difference(weights(tmp_path / "run"), weights(undisturbed)) == 0
     assert curve(tmp_path / "run") == curve(undisturbed)
 

@@ -53,6 +53,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert largest_difference(weights(one), weights(other)) < 1e-4
 
 
+@pytest.mark.slow
 def test_three_processes_measure_two_pictures_and_one_goes_on(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:

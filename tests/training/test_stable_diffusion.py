@@ -15,7 +15,7 @@ from tests.trained import crash_at, largest_difference, weights
 TinyRun = Callable[..., Path]
 
 
-@pytest.mark.parametrize("finetune", ["full", "lora"])
+@pytest.mark.parametrize("finetune", [pytest.param("full", marks=pytest.mark.slow), "lora"])
 def test_trains_resumes_exports_and_reloads_in_diffusers(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finetune: str
 ) -> None:
@@ -31,6 +31,7 @@ def test_trains_resumes_exports_and_reloads_in_diffusers(
         "scheduler.num_steps=3",
         "validation.every=2",
         "validation.samples_per_prompt=1",
+        "trainer.checkpoint_every=1",
         "export=true",
     )
     undisturbed = tiny_run(*overrides, folder="undisturbed")
