@@ -52,12 +52,18 @@ class Threads(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of more threads than there are idle cores."""
         if self.idle is not None and self.count * self._processes > max(self.idle, 1):
+            threads = max(1, self.idle // self._processes)
+            fewer = (
+                f"trainer.threads={threads} leaves"
+                if self.count > 1
+                else "fewer trainer.devices leave"
+            )
             _log.warning(
-                "%d CPU threads for %d idle cores: steps may take many times longer; "
-                "trainer.threads=%d leaves the cores that others use alone",
+                "%d CPU threads for %d idle cores: steps may take many times longer; %s the cores "
+                "that others use alone",
                 self.count * self._processes,
                 self.idle,
-                max(1, self.idle // self._processes),
+                fewer,
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_a_resumed_run_takes_the_number_that_it_began_with(machine: Machine) -> 
 def test_more_threads_than_idle_cores_are_warned_of(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Breaks if a person waits for hours because of a number that they set."""
+    """Breaks if a person waits for hours because of a number that they set, or sets it in vain."""
     machine(4, 1)
     nothing: Any = None
     with caplog.at_level(logging.WARNING):
@@ -66,9 +66,12 @@ def test_more_threads_than_idle_cores_are_warned_of(
         Threads(2, 1, uses_cpu=False).on_train_start(nothing, nothing)
         assert not caplog.records
         Threads(2, 1, uses_cpu=True).on_train_start(nothing, nothing)
-    (record,) = caplog.records
-    assert "2 CPU threads for 1 idle cores" in record.getMessage()
-    assert "trainer.threads=1" in record.getMessage()
+        Threads(1, 5, uses_cpu=True).on_train_start(nothing, nothing)
+    threads, devices = (record.getMessage() for record in caplog.records)
+    assert "2 CPU threads for 1 idle cores" in threads
+    assert "trainer.threads=1" in threads
+    assert "5 CPU threads for 1 idle cores" in devices
+    assert "fewer trainer.devices leave" in devices
 
 
 def test_idle_cores_are_counted_among_those_that_may_be_used(
