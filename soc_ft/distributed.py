@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from soc_ft.errors import RunError
+
 _BUCKET_BYTES = 32 * 2**20
 """Large enough that the start of an operation costs nothing beside it."""
+
+_LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process", re.IGNORECASE)
+"""What Gloo and NCCL say of a process that is no more."""
 
 
 def gather(value: Any) -> list[Any]:
@@ -18,7 +25,8 @@ def gather(value: Any) -> list[Any]:
     if not _active():
         return [value]
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, value)
+    with _together():
+        torch.distributed.all_gather_object(everyone, value)
     return everyone
 
 
@@ -42,7 +50,8 @@ def largest(value: int, device: torch.device | str) -> int:
     if not _active():
         return value
     shared = torch.tensor(value, device=device)
-    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    with _together():
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     return int(shared)
 
 
@@ -56,7 +65,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for bucket in _buckets(gradients):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        torch.distributed.all_reduce(flat)
+        with _together():
+            torch.distributed.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in bucket])
         for gradient, part in zip(bucket, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
@@ -74,6 +84,24 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
             bucket.append(tensor)
             size += tensor.nbytes
         yield bucket
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What all processes do at once.
+
+    Raises:
+        RunError: one of the others has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        raise RunError(
+            "another process of the job has ended, or cannot be reached; the checkpoints are "
+            "intact, and the same command goes on from the last one"
+        ) from error
 
 
 def _active() -> bool:

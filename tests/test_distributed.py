@@ -10,6 +10,7 @@ from torch import nn
 
 from soc_ft import distributed
 from soc_ft.distributed import gather, gather_rows, largest, sum_gradients
+from soc_ft.errors import RunError
 
 
 @pytest.fixture
@@ -57,6 +58,25 @@ def test_rows_are_joined_though_a_rank_lacks_a_name(other: dict[str, Any]) -> No
     assert rows["reward"].tolist() == [1, 2, 3]
     assert rows["loss"].tolist() == [4, 5]
     assert not rows["reward"].requires_grad
+
+
+@pytest.mark.parametrize("operation", ["all_gather_object", "all_reduce"])
+def test_the_end_of_another_process_is_told_in_one_line(
+    other: dict[str, Any], monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """Breaks when a killed process makes the others print Gloo's traceback, or hides a fault."""
+    said = "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:21889. GLHF!"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.distributed, operation, fail)
+    ask = {"all_gather_object": lambda: gather(1), "all_reduce": lambda: largest(1, "cpu")}
+    with pytest.raises(RunError, match="another process of the job has ended"):
+        ask[operation]()
+    said = "tensors have different shapes"
+    with pytest.raises(RuntimeError, match="different shapes"):
+        ask[operation]()
 
 
 def test_gradients_are_summed_in_place(other: dict[str, Any]) -> None:

@@ -157,8 +157,11 @@ class StableDiffusion(Family):
         weights = {
             name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(network).items()
         }
+        # PEFT keeps names in sets, whose order differs from one process to the next.
+        settings = {
+            name: sorted(value) if isinstance(value, set) else value
+            for name, value in adapters["default"].to_dict().items()
+        }
         StableDiffusionPipeline.save_lora_weights(
-            folder,
-            unet_lora_layers=weights,
-            unet_lora_adapter_metadata=adapters["default"].to_dict(),
+            folder, unet_lora_layers=weights, unet_lora_adapter_metadata=settings
         )

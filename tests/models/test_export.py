@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
@@ -96,7 +98,11 @@ def test_lora_weights_load_into_the_base_pipeline(tmp_path: Path, targets: list[
     model = make_model(LoRA(rank=2, alpha=6, targets=targets))
     perturb(model)
     export_pipeline(model, tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
+    (file,) = tmp_path.iterdir()
+    assert file.name == "pytorch_lora_weights.safetensors"
+    with safe_open(file, "pt") as opened:
+        settings = json.loads(opened.metadata()["lora_adapter_metadata"])
+    assert settings["unet.target_modules"] == sorted(targets)  # the same file in every process
 
     pipeline = make_pipeline()
     pipeline.load_lora_weights(tmp_path)
