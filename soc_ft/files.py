@@ -41,11 +41,21 @@ def unreadable(error: BaseException) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found:
-            return f"it holds more than tensors, {found[1]}, which could run code when it is read"
+    if code := code_in(error):
+        return f"it holds more than tensors, {code}, which could run code when it is read"
     return f"it is cut off or damaged, or holds no weights at all; {type(error).__name__}"
+
+
+def code_in(error: BaseException) -> str:
+    """What PyTorch refused to run when it read weights; "" if it failed for another reason."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found and isinstance(error, pickle.UnpicklingError) else ""
+
+
+def first_words(error: BaseException, limit: int = 160) -> str:
+    """The beginning of what a library says of an error, in one line; the rest is advice."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return said if len(said) <= limit else f"{said[:limit]}..."
 
 
 @contextmanager

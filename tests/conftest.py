@@ -149,6 +149,14 @@ def _cpu_seconds(line: list[str], cwd: Path) -> tuple[subprocess.CompletedProces
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def write_weights(file: Path) -> Path:
+    """A file that passes for one of weights from its outside."""
+    empty = b"{}"
+    content = len(empty).to_bytes(8, "little") + empty
+    file.write_bytes(content if file.suffix == ".safetensors" else b"\x80\x02")
+    return file
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Tests run beside each other on few cores, and must not depend on their number."""

@@ -14,7 +14,7 @@ PACKAGE = Path(soc_ft.__file__).parent
 
 FLOORS = (
     {"errors"},
-    {"files", "hub", "options", "processes"},
+    {"files", "hub", "integrity", "options", "processes"},
     {"checking", "instantiation"},
     {"core"},
     {"distributed", "profiling"},

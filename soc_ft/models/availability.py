@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,20 @@ from typing import Any, Literal
 from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.files import PACKAGE
 from soc_ft.hub import is_hub_id, obstacle
+from soc_ft.integrity import check_whole
 from soc_ft.models.completeness import check_folder, check_part, check_single_file, read_json
 from soc_ft.models.noise_schedule import check_schedule
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 """Of the weight files in a diffusers folder; what comes first is preferred."""
+WEIGHT_NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""How the names of the weight files of a part begin, of which optimizers and others differ."""
 PARTS = ("unet", "vae", "text_encoder")
 GIVEN_PARTS = ("vae", "text_encoder")
 """What may be taken from elsewhere."""
+
+_SHARD = re.compile(r"-\d+-of-(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def check_available(
 
 
 def check_files(source: Source, settings: Mapping[str, Any]) -> None:
-    """Check that the files of a source, and of parts from elsewhere, are complete and fit.
+    """Check that the files of a source, and of parts from elsewhere, are complete, whole and fit.
 
     Args:
         source: from ``locate``.
@@ -76,13 +82,19 @@ def check_files(source: Source, settings: Mapping[str, Any]) -> None:
     try:
         if source.kind == "folder":
             check_folder(location)
-        elif source.kind == "file" and location.suffix == ".safetensors":
-            check_single_file(location, frozenset(given))
+            for part in PARTS:
+                if part not in given:
+                    _check_weights(location / part, settings.get("variant"))
+        elif source.kind == "file":
+            check_whole(location)
+            if location.suffix == ".safetensors":
+                check_single_file(location, frozenset(given))
         for part, folder in given.items():
             key = f"model.{part}={folder}"
             check_part(folder, part)
             if not _variants(folder):
                 raise ConfigError(f"{folder} has no weights")
+            _check_weights(folder)
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from None
 
@@ -207,6 +219,36 @@ def _incomplete(folder: Path, variant: str | None) -> str | None:
 def variant_in(folder: Path, variant: str | None) -> str | None:
     """The variant whose weights are taken in the folder of a part; None are those without one."""
     return variant if variant in _variants(folder) else None
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The files that the weights of a part are read from: one, or its shards."""
+    wanted = variant_in(folder, variant) or ""
+    found = [
+        file
+        for file in sorted(folder.glob("*"))
+        if file.name.partition(".")[0].partition("-")[0] in WEIGHT_NAMES
+        and variant_of(file) == wanted
+    ]
+    of_kinds = [[file for file in found if file.suffix == suffix] for suffix in WEIGHT_SUFFIXES]
+    return next(filter(None, of_kinds), [])
+
+
+def _check_weights(folder: Path, variant: str | None = None) -> None:
+    """Check that the weight files of a part are whole, and all there.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    files = weight_files(folder, variant)
+    for file in files:
+        check_whole(file)
+    shards = [found for file in files if (found := _SHARD.search(file.name))]
+    if shards and len(shards) < int(shards[0][1]):
+        raise ConfigError(
+            f"{folder} has only {len(shards)} of the {int(shards[0][1])} files of its weights; "
+            "get the others"
+        )
 
 
 def _variants(folder: Path) -> set[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
+from soc_ft.integrity import tensor_names
 from soc_ft.models.noise_schedule import check_scheduler_class
 
 CLASSES = {
@@ -74,21 +75,6 @@ def check_part(folder: Path, part: str) -> None:
     found = read_json(folder / "config.json").get("_class_name", CLASSES[part])
     if found != CLASSES[part]:
         raise ConfigError(f"{folder} is a {found}; only {CLASSES[part]} can be used")
-
-
-def tensor_names(file: Path) -> list[str]:
-    """Names of the tensors in a ``.safetensors`` file, from its header.
-
-    Raises:
-        ConfigError: it is damaged, or no such file.
-    """
-    try:
-        with open(file, "rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(min(length, file.stat().st_size)))
-        return [name for name in header if name != "__metadata__"]
-    except (OSError, ValueError, TypeError):
-        raise ConfigError(f"{file} is cut off or damaged, or no safetensors file") from None
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.files import unreadable
+from soc_ft.files import code_in, first_words, unreadable
+from soc_ft.integrity import PICKLED_SUFFIXES
 from soc_ft.models.availability import (
     GIVEN_PARTS,
     PARTS,
@@ -19,6 +20,7 @@ from soc_ft.models.availability import (
     check_files,
     locate,
     variant_in,
+    weight_files,
 )
 from soc_ft.models.noise_schedule import check_scheduler_class
 
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 """Parts of a Stable Diffusion that neither fine-tuning nor sampling uses."""
+
+_CONVERSION = (
+    "use the .safetensors file of the same model, or convert it where code in it can do no harm (a "
+    "container without network and without your files): read it there, and save its tensors with "
+    "safetensors.torch.save_file"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +72,13 @@ def load_pipeline(
 
     source = locate(path, revision, variant)
     dtype = dtype or torch.float32
-    given = {"path": path, "vae": vae, "text_encoder": text_encoder}
+    given = {"path": path, "variant": variant, "vae": vae, "text_encoder": text_encoder}
     if source.kind == "hub":
         download(path, revision, variant)
         source = locate(path, revision, variant)
     check_files(source, given)
     if source.kind == "file":
-        _check_readable(source.location)
+        _check_readable(Path(source.location), f"model.path={path}")
     try:
         others = {
             part: _part(part, Path(given[part] or ""), None, dtype)
@@ -86,17 +94,20 @@ def load_pipeline(
             pipeline = _from_file(source, single_file_config, others)
         else:
             pipeline = _from_folder(Path(source.location), variant, others, dtype)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except ConfigError as error:
+        raise ConfigError(f"model.path={path}: {error}") from None
+    except Exception as error:  # of four libraries, a dozen unrelated types
         if "meta tensor" in str(error):  # what diffusers says of a single file
             raise ConfigError(
                 f"model.path={path}: lacks weights of its UNet or autoencoder, or has another "
                 "architecture than its configuration; get the model anew"
             ) from None
-        hint = ""
+        hint = "its files do not fit each other or are damaged; get the model anew"
         if source.kind == "file" and single_file_config is None:
-            hint = "; set model.single_file_config to a diffusers folder of the same architecture"
-        said = " ".join(str(error).split())
-        raise ConfigError(f"model.path={path}: cannot be loaded{hint} ({said})") from error
+            hint = "set model.single_file_config to a diffusers folder of the same architecture"
+        raise ConfigError(
+            f"model.path={path}: cannot be loaded ({first_words(error)}); {hint}"
+        ) from error
     _require_whole(path, pipeline)
     for part in PARTS:
         for parameter in getattr(pipeline, part).parameters():
@@ -117,31 +128,35 @@ def download(path: str, revision: str | None = None, variant: str | None = None)
     try:
         StableDiffusionPipeline.download(path, revision=revision, variant=variant, **_LEFT_OUT)
     except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"model.path={path}: cannot be downloaded ({said})") from error
+        raise ConfigError(
+            f"model.path={path}: cannot be downloaded ({first_words(error)})"
+        ) from error
 
 
-def _check_readable(file: str) -> None:
-    """Check that a single file that may hold Python objects holds tensors alone.
+def _check_readable(file: Path, named: str) -> None:
+    """Check that a file of PyTorch, which may hold any Python objects, holds tensors alone.
+
+    Args:
+        file: others, such as .safetensors, are not looked at.
+        named: how messages call it.
 
     Raises:
         ConfigError: it holds more, or is damaged.
     """
     import torch
 
-    if file.endswith(".safetensors"):
+    if file.suffix not in PICKLED_SUFFIXES:
         return
+    mapped = zipfile.is_zipfile(file)  # then nothing but the names is read
     try:
-        torch.load(file, map_location="meta", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"model.path={file}: is refused, {unreadable(error)}. Use the .safetensors file of the "
-            "same model, or convert it where code in it can do no harm (a container without "
-            "network and without your files): read it there, and save its tensors with "
-            "safetensors.torch.save_file"
-        ) from None
-    except Exception as error:  # torch and zipfile raise a dozen unrelated types
-        raise ConfigError(f"model.path={file}: {unreadable(error)}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the file was written
+            content = torch.load(file, map_location="meta", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch, pickle and zipfile raise a dozen unrelated types
+        remedy = _CONVERSION if code_in(error) else "get it anew"
+        raise ConfigError(f"{named}: is refused, {unreadable(error)}; {remedy}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{named}: holds a {type(content).__name__} and no weights by name")
 
 
 def _from_file(
@@ -177,7 +192,7 @@ def _part(part: str, folder: Path, variant: str | None, dtype: torch.dtype) -> A
     """A part from its folder.
 
     Raises:
-        ConfigError: weights of it are missing.
+        ConfigError: weights of it are missing, damaged, or of another architecture.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
@@ -187,15 +202,27 @@ def _part(part: str, folder: Path, variant: str | None, dtype: torch.dtype) -> A
         "vae": AutoencoderKL,
         "text_encoder": CLIPTextModel,
     }
+    files = weight_files(folder, variant)
+    for file in files:
+        _check_readable(file, str(file))
     loaded, found = classes[part].from_pretrained(
         folder,
         variant=variant_in(folder, variant),
+        use_safetensors=files[0].suffix == ".safetensors" if files else None,
         dtype=dtype,
         local_files_only=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
     if missing := sorted(found["missing_keys"]):
         raise _incomplete(str(folder), missing)
+    if misshapen := sorted(found["mismatched_keys"]):
+        name, *shapes = misshapen[0]
+        has, wants = (tuple(shape) for shape in shapes)
+        raise ConfigError(
+            f"{folder}: {len(misshapen)} weights are of another architecture than config.json says "
+            f"({name} is {has} instead of {wants}); get the model anew"
+        )
     return loaded
 
 

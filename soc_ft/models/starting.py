@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError
+from soc_ft.files import first_words
+from soc_ft.integrity import check_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +72,7 @@ def find_start(init: str) -> Start:
 
 
 def check_start(finetune: Mapping[str, Any]) -> None:
-    """Check that the weights to start from are there, if any are named.
+    """Check that the weights to start from are there and whole, if any are named.
 
     Args:
         finetune: settings of conf/finetune.
@@ -78,8 +80,14 @@ def check_start(finetune: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: they are not.
     """
-    if finetune.get("init"):
-        find_start(finetune["init"])
+    if not finetune.get("init"):
+        return
+    found = find_start(finetune["init"])
+    if found.kind != "folder":
+        try:
+            check_whole(found.path)
+        except ConfigError as error:
+            raise ConfigError(f"finetune.init={finetune['init']}: {error}") from None
 
 
 def start(model: DiffusionModel, finetune: Mapping[str, Any]) -> None:
@@ -129,11 +137,18 @@ def _state(model: DiffusionModel, found: Start) -> dict[str, Tensor]:
 
 
 def _scale_of_run(checkpoint: Path) -> float | None:
-    """Alpha / rank of the run in whose folder a checkpoint lies, if it is a LoRA's."""
+    """Alpha / rank of the run in whose folder a checkpoint lies, if it is a LoRA's.
+
+    Raises:
+        ConfigError: the run's configuration is damaged.
+    """
     config = checkpoint.absolute().parent.parent / CONFIG_FILE
     if not config.is_file():
         return None
-    settings: Any = OmegaConf.to_container(OmegaConf.load(config))
+    try:
+        settings: Any = OmegaConf.to_container(OmegaConf.load(config))
+    except Exception as error:  # PyYAML's and OmegaConf's own, and those of the system
+        raise ConfigError(f"{config} cannot be read ({first_words(error)})") from None
     try:
         return float(settings["finetune"]["alpha"]) / int(settings["finetune"]["rank"])
     except (KeyError, TypeError, ValueError):

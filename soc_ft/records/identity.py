@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from soc_ft.config.effects import keys_without_effect
 from soc_ft.errors import ConfigError
 from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
-from soc_ft.records.saved import read_mapping
+from soc_ft.records.saved import read_config
 
 EXTENDS = ("trainer.steps",)
 """Keys that decide how long a run is, and not what an optimizer step does."""
@@ -68,7 +68,7 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder}: has a checkpoint but no {CONFIG_FILE}; choose another run_dir"
         )
-    before = deciding(leaves(read_mapping(saved)))
+    before = deciding(leaves(read_config(saved)))
     now = deciding(leaves(OmegaConf.to_container(config, resolve=True)))
     # The rates of a longer run are others where they fall.
     extends = EXTENDS if config.trainer.schedule == "constant" else ()

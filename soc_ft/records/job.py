@@ -10,11 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from soc_ft.errors import ConfigError
-from soc_ft.files import replace_file
-from soc_ft.records.json_lines import JsonLines
+from soc_ft.errors import ConfigError, RunError
+from soc_ft.files import first_words, replace_file
+from soc_ft.records.json_lines import JsonLines, parsed
 from soc_ft.records.layout import JOB_FILE, STATUS_FILE, SUBMISSIONS_FILE
-from soc_ft.records.plain_yaml import read_yaml, write_yaml
+from soc_ft.records.plain_yaml import read_mapping, write_yaml
 
 
 class JobState(StrEnum):
@@ -66,13 +66,17 @@ class Job:
         """Read ``job.yaml``.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or it is damaged.
         """
         path = folder / JOB_FILE
         if not path.is_file():
             raise ConfigError(f"{folder}: holds no job of a sweep (there is no {JOB_FILE})")
-        plain = read_yaml(path)
-        return cls(plain["number"], tuple(plain["overrides"]), plain["choices"], plain["config"])
+        plain = read_mapping(path)
+        try:
+            overrides = tuple(map(str, plain["overrides"]))
+            return cls(int(plain["number"]), overrides, dict(plain["choices"]), plain["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: is damaged ({first_words(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,17 @@ class Submission:
 
     @classmethod
     def latest(cls, folder: Path) -> Submission | None:
-        """The last one, if the job was ever submitted."""
-        entries = JsonLines(folder / SUBMISSIONS_FILE).read()
-        return cls(**entries[-1]) if entries else None
+        """The last one, if the job was ever submitted.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        lines = JsonLines(folder / SUBMISSIONS_FILE)
+        entries = lines.read()
+        try:
+            return cls(**entries[-1]) if entries else None
+        except TypeError as error:
+            raise RunError(f"{lines.path}: is damaged ({first_words(error)})") from None
 
 
 def write_state(folder: Path, state: JobState, reason: str = "") -> None:
@@ -113,9 +125,16 @@ def write_state(folder: Path, state: JobState, reason: str = "") -> None:
 
 
 def read_state(folder: Path) -> tuple[JobState, str] | None:
-    """State and reason, if there is a note."""
+    """State and reason, if there is a note.
+
+    Raises:
+        RunError: it is damaged.
+    """
     path = folder / STATUS_FILE
     if not path.is_file():
         return None
-    entry = json.loads(path.read_text())
-    return JobState(entry["state"]), entry["reason"]
+    try:
+        entry = parsed(path.read_bytes())
+        return JobState(entry["state"]), str(entry["reason"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: is damaged ({first_words(error)})") from None

@@ -10,8 +10,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from soc_ft.errors import RunError, WriteError
 from soc_ft.files import reason, replace_file
+
+
+def parsed(text: bytes) -> Any:
+    """A value of JSON, several times faster than ``json.loads``.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return from_json(text)
+    except ValueError:  # also of half a surrogate pair, which an argument that is no text becomes
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 class JsonLines:
@@ -100,7 +117,7 @@ class JsonLinesTail:
         for line in content[:complete].splitlines():
             self._line += 1
             try:
-                records.append(json.loads(line))
+                records.append(parsed(line))
             except ValueError as error:
                 raise RunError(
                     f"{self.path}, line {self._line}: is damaged ({error}); remove the line"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
+from soc_ft.integrity import check_whole
 from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE
-from soc_ft.records.saved import read_mapping
+from soc_ft.records.saved import read_config
 
 WITHOUT_MEANING = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "sweep=")
 """How overrides begin that do not change a result."""
@@ -76,21 +77,24 @@ def open_run(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(
             f"run={folder}: there is no {path / 'config.yaml'}, so it is no run folder"
         )
-    return path, read_mapping(path / CONFIG_FILE)
+    return path, read_config(path / CONFIG_FILE)
 
 
 def find_weights(run_dir: Path, which: str) -> Path:
     """The checkpoint of a run that ``which`` names: last, best, a kept step, or a file.
 
     Raises:
-        ConfigError: there is no such checkpoint; names those there are.
+        ConfigError: there is no such checkpoint, or it is damaged; names those there are.
     """
     folder = run_dir / CHECKPOINT_FOLDER
-    for name in (which, f"{which}.ckpt", f"{which}.safetensors"):
-        if (folder / name).is_file():
-            return folder / name
-    if Path(which).is_file():
-        return Path(which)
+    names = (which, f"{which}.ckpt", f"{which}.safetensors")
+    for file in (*(folder / name for name in names), Path(which)):
+        if file.is_file():
+            try:
+                check_whole(file)
+            except ConfigError as error:
+                raise ConfigError(f"checkpoint={which}: {error}") from None
+            return file
     there = sorted(path.stem for path in folder.glob("[!.]*") if path.is_file())
     raise ConfigError(
         f"checkpoint={which}: {folder} has no such checkpoint "

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.files import replace_file
+from soc_ft.files import first_words, replace_file
+from soc_ft.records.json_lines import parsed
 from soc_ft.records.layout import CODE_TAGS_FILE, JOB_FILE, SWEEP_FILE
 from soc_ft.records.provenance import without_password
 
@@ -51,14 +52,17 @@ class Sweep:
         """Read ``sweep.json``.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or it is damaged.
         """
         path = folder / SWEEP_FILE
         if not path.is_file():
             raise ConfigError(f"{folder}: is no folder of a sweep (there is no {SWEEP_FILE})")
-        plain = json.loads(path.read_text())
-        # It may have been moved since.
-        return cls(**plain | {"folder": folder.absolute()})
+        try:
+            plain = parsed(path.read_bytes())
+            # It may have been moved since.
+            return cls(**plain | {"folder": folder.absolute()})
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path}: is damaged ({first_words(error)})") from None
 
 
 def job_folders(sweep: Path, mark: str = JOB_FILE) -> list[Path]:
@@ -71,7 +75,7 @@ def job_folders(sweep: Path, mark: str = JOB_FILE) -> list[Path]:
         mark: path of the file in the folder of a job.
     """
     try:
-        listed = json.loads((sweep / SWEEP_FILE).read_text())["jobs"]
+        listed = parsed((sweep / SWEEP_FILE).read_bytes())["jobs"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or of another kind
         listed = None
     if listed:
@@ -88,4 +92,7 @@ def sweep_of(job: Path) -> Path | None:
 def code_tags(code: Path) -> dict[str, str]:
     """Commit of a copy, which is no checkout itself; empty if unknown."""
     path = code / CODE_TAGS_FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return dict(parsed(path.read_bytes()))
+    except (OSError, ValueError, TypeError):  # none, or damaged: the code runs without them
+        return {}

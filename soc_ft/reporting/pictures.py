@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from soc_ft.records.json_lines import parsed
 from soc_ft.records.layout import BASE_PICTURES, LATEST_PICTURES, SAMPLE_FOLDER, SHEET_PROMPTS_FILE
 from soc_ft.reporting.aggregating import BaseModel
 from soc_ft.reporting.document import Picture
 from soc_ft.reporting.reading import RunResult
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_KINDS = (BASE_PICTURES, LATEST_PICTURES)
+
 
 @dataclass(frozen=True)
 class _Column:
     title: str
-    pictures: tuple[Path, ...]
+    pictures: tuple[Image, ...]
 
 
 def draw_grids(bases: Sequence[BaseModel], folder: Path) -> list[Picture]:
@@ -49,12 +55,19 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
     ]
     prompts = _prompts(shown[0][1])
     shown = [(label, run) for label, run in shown if _prompts(run) == prompts]
-    columns = [_Column(base.label, _pictures(shown[0][1], BASE_PICTURES, len(prompts)))]
-    steps = {run.last_step for _, run in shown}
-    for label, run in shown:
-        title = label if len(steps) == 1 else f"{label} step {run.last_step}"
-        columns.append(_Column(title, _pictures(run, LATEST_PICTURES, len(prompts))))
-    _write(columns, prompts, path)
+    count, steps = len(prompts), {run.last_step for _, run in shown}
+    columns = []
+    for label, run in list(shown):
+        if pictures := _loaded(_files(run, LATEST_PICTURES, count)):
+            title = label if len(steps) == 1 else f"{label} step {run.last_step}"
+            columns.append(_Column(title, pictures))
+        else:
+            shown.remove((label, run))
+    originals = (_loaded(_files(run, BASE_PICTURES, count)) for _, run in shown)
+    original = next(filter(None, originals), ())
+    if not original:
+        return ""
+    _write([_Column(base.label, original), *columns], prompts, path)
     absent = [label for label in labels if label not in [name for name, _ in shown]]
     when = f" after {steps.pop()} optimizer steps" if len(steps) == 1 else ""
     without = (
@@ -67,16 +80,10 @@ def _draw_grid(base: BaseModel, path: Path) -> str:
 
 
 def _write(columns: Sequence[_Column], prompts: Sequence[str], path: Path) -> None:
-    from PIL import Image
-
     from soc_ft.plotting.sheets import picture_grid
 
-    def load(file: Path) -> Image.Image:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-
     picture_grid(
-        [[load(column.pictures[row]) for column in columns] for row in range(len(prompts))],
+        [[column.pictures[row] for column in columns] for row in range(len(prompts))],
         row_labels=list(prompts),
         column_labels=[column.title for column in columns],
         path=path,
@@ -87,16 +94,27 @@ def _prompts(run: RunResult) -> tuple[str, ...]:
     """Of a run that kept all its pictures after some training; empty of any other."""
     samples = run.job.folder / SAMPLE_FOLDER
     try:
-        prompts = tuple(json.loads((samples / SHEET_PROMPTS_FILE).read_text()))
-    except (OSError, ValueError):
+        prompts = tuple(map(str, parsed((samples / SHEET_PROMPTS_FILE).read_bytes())))
+    except (OSError, ValueError, TypeError):
         return ()
-    files = [
-        *_pictures(run, BASE_PICTURES, len(prompts)),
-        *_pictures(run, LATEST_PICTURES, len(prompts)),
-    ]
+    files = [file for which in _KINDS for file in _files(run, which, len(prompts))]
     return prompts if run.last_step > 0 and all(file.is_file() for file in files) else ()
 
 
-def _pictures(run: RunResult, which: str, count: int) -> tuple[Path, ...]:
+def _files(run: RunResult, which: str, count: int) -> tuple[Path, ...]:
     folder = run.job.folder / SAMPLE_FOLDER / which
     return tuple(folder / f"{number:02d}.png" for number in range(count))
+
+
+def _loaded(files: Sequence[Path]) -> tuple[Image, ...]:
+    """The pictures; none if one of them is damaged."""
+    from PIL import Image
+
+    pictures = []
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                pictures.append(opened.convert("RGB"))
+        except Exception:  # PIL's plug-ins raise a dozen unrelated types
+            return ()
+    return tuple(pictures)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from soc_ft.errors import ConfigError
+from soc_ft.errors import ConfigError, SocFtError
+from soc_ft.files import first_words
 from soc_ft.records.identity import config_hash
 from soc_ft.records.job import Submission
-from soc_ft.records.json_lines import JsonLines
+from soc_ft.records.json_lines import JsonLines, parsed
 from soc_ft.records.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
+    JOB_FILE,
     JOURNAL_FILE,
     RESULTS_FILE,
     SWEEP_FILE,
 )
-from soc_ft.records.plain_yaml import read_yaml
+from soc_ft.records.plain_yaml import read_mapping
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import code_tags
 from soc_ft.reporting.journals import JournalColumns
@@ -109,8 +110,8 @@ def read(folder: Path) -> SweepResult:
     if not jobs:
         raise ConfigError(f"{folder}: holds no run and no sweep")
     try:
-        submission = json.loads((folder / SWEEP_FILE).read_text())
-    except (OSError, ValueError):
+        submission = dict(parsed((folder / SWEEP_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
         submission = {}
     return SweepResult(
         folder, sweep_name(folder), [_read_run(folder, job) for job in jobs], submission
@@ -124,11 +125,13 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
         try:
             return reading()
         except Exception as error:  # half written or damaged, in whatever way: the others count
-            problems.append(f"{what} cannot be read ({' '.join(str(error).split())})")
+            said = str(error) if isinstance(error, SocFtError) else first_words(error)
+            problems.append(f"{what} cannot be read ({said})")
             return default
 
-    config = attempt(CONFIG_FILE, lambda: _yaml(folder / CONFIG_FILE), {})
-    choices = attempt(CHOICES_FILE, lambda: _yaml(folder / CHOICES_FILE), {})
+    config = attempt(CONFIG_FILE, lambda: _checked(_mapping(folder / CONFIG_FILE)), {})
+    submitted = attempt(JOB_FILE, lambda: _checked(job.submitted.config), {})
+    choices = attempt(CHOICES_FILE, lambda: _mapping(folder / CHOICES_FILE), {})
     journal = attempt(
         JOURNAL_FILE, lambda: JournalColumns.read(folder / JOURNAL_FILE), JournalColumns()
     )
@@ -138,7 +141,7 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
     return RunResult(
         job=job,
         choices={group: str(option) for group, option in choices.items() if option is not None},
-        config=config or job.submitted.config,
+        config=config or submitted,
         journal=journal,
         validations=validations or journal.validations(),
         tags=tags,
@@ -146,16 +149,27 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
     )
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    return dict(read_yaml(path))
+def _mapping(path: Path) -> dict[str, Any]:
+    return read_mapping(path) if path.is_file() else {}
+
+
+def _checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration of which what the report reads is of the right kind."""
+    for key in ("seed", "lambda"):
+        if config.get(key) is not None:
+            float(config[key])
+    for key in ("validation", "prompts"):
+        dict(config.get(key) or {})
+    return config
 
 
 def _results(path: Path) -> dict[int, Metrics]:
     if not path.is_file():
         return {}
-    return {int(step): metrics for step, metrics in json.loads(path.read_text()).items()}
+    return {
+        int(step): {name: float(value) for name, value in metrics.items()}
+        for step, metrics in parsed(path.read_bytes()).items()
+    }
 
 
 def _tags(sweep: Path, folder: Path) -> dict[str, str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soc_ft.errors import ConfigError, MissingFile, MissingWeights
+from soc_ft.files import first_words
 from soc_ft.hub import is_hub_id, obstacle
+from soc_ft.integrity import check_whole
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class WeightFile:
         return f"{self.key}.{self.argument}={place} (of {self.reward})"
 
     def check(self) -> None:
-        """Check within seconds that the file is there or can be downloaded.
+        """Check within seconds that the file is there and whole, or can be downloaded.
 
         Raises:
             ConfigError: says where it was looked for and how to provide it.
         """
-        if self._local() is None:
+        local = self._local()
+        if local is not None:
+            self._check_whole(local)
+        else:
             from huggingface_hub import constants
 
             repository, revision = self._hub()
@@ -67,7 +72,7 @@ class WeightFile:
         try:
             return Path(hf_hub_download(repository, self.filename, revision=revision))
         except (OSError, HfHubHTTPError) as error:
-            said = " ".join(str(error).split())
+            said = first_words(error)
             raise self._missing(f"the download from the hub failed ({said})") from error
 
     def _local(self) -> Path | None:
@@ -87,6 +92,12 @@ class WeightFile:
 
         cached = try_to_load_from_cache(repository, self.filename, revision=revision)
         return Path(cached) if isinstance(cached, str) else None
+
+    def _check_whole(self, file: Path) -> None:
+        try:
+            check_whole(file)
+        except ConfigError as error:
+            raise ConfigError(f"{self}: {error}") from None
 
     def _hub(self) -> tuple[str, str | None]:
         repository, _, revision = (self.given or self.repository).partition("@")

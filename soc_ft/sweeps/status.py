@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from soc_ft.errors import SocFtError
 from soc_ft.files import is_locked
 from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
 from soc_ft.records.layout import (
@@ -21,7 +22,7 @@ from soc_ft.records.layout import (
     STATUS_FILE,
     SWEEP_FILE,
 )
-from soc_ft.records.plain_yaml import read_yaml
+from soc_ft.records.plain_yaml import read_mapping, read_yaml
 from soc_ft.records.sweep import job_folders, sweep_of
 from soc_ft.sweeps.queue import ask_slurm
 
@@ -103,9 +104,12 @@ class SweepReader:
         before, status = self._ended.get(folder, (None, None))
         if status is not None and before == noted:
             return status
-        if folder not in self._jobs:
-            self._jobs[folder] = _submitted(folder, place)
-        status = _on_disk(folder, self._jobs[folder])
+        try:
+            if folder not in self._jobs:
+                self._jobs[folder] = _submitted(folder, place)
+            status = _on_disk(folder, self._jobs[folder])
+        except (SocFtError, OSError) as error:  # the others count all the same
+            return _unreadable(folder, self._jobs.get(folder) or Job(place, (), {}, {}), str(error))
         if noted and not status.state.waiting and status.state != JobState.LOST:
             self._ended[folder] = noted, status
         return status
@@ -141,11 +145,15 @@ def numbers_by_value(path: Path) -> list[tuple[str, float]]:
 
 
 def _submitted(folder: Path, place: int) -> Job:
-    """What was submitted, or of a run that is no job of a sweep, what was typed."""
+    """What was submitted, or of a run that is no job of a sweep, what was typed.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     if (folder / JOB_FILE).is_file():
         return Job.load(folder)
-    overrides = tuple(map(str, read_yaml(folder / OVERRIDES_FILE)))
-    return Job(place, overrides, {}, read_yaml(folder / CONFIG_FILE))
+    overrides = tuple(map(str, read_yaml(folder / OVERRIDES_FILE) or ()))
+    return Job(place, overrides, {}, read_mapping(folder / CONFIG_FILE))
 
 
 def _version(path: Path) -> _Version | None:
@@ -169,9 +177,24 @@ def _on_disk(folder: Path, job: Job) -> JobStatus:
         log=Path(os.path.normpath(folder / submission.log)) if submission else None,
         slurm_id=submission.slurm_id if submission else None,
         step=_last_step(folder / JOURNAL_FILE),
-        steps=int(job.config["trainer"]["steps"]),
+        steps=_planned(job),
         submitted=job,
     )
+
+
+def _unreadable(folder: Path, job: Job, problem: str) -> JobStatus:
+    """What is said of a job whose folder is damaged."""
+    return JobStatus(
+        job.number, folder, job.overrides, JobState.LOST, problem, None, None, 0, 0, job
+    )
+
+
+def _planned(job: Job) -> int:
+    """Optimizer steps that a job is to take; 0 if a damaged configuration does not tell."""
+    try:
+        return int(job.config["trainer"]["steps"])
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _noted(folder: Path, submission: Submission | None) -> tuple[JobState, str]:

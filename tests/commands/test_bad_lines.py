@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from soc_ft.commands.main import main
 from soc_ft.config.checks import resolved
-from tests.conftest import TINY, composed
+from tests.conftest import TINY, composed, write_weights
 
 QUICK = "experiment=quickstart"
 BASE = "evaluate model={option:shapes} prompts=[a] metrics=[shapes] tracking=none"
@@ -45,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a run of which the check sees all that it needs, and what looks like one."""
     run = tmp_path / "good"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "last.ckpt").touch()
+    write_weights(run / "checkpoints" / "last.ckpt")
     OmegaConf.save(_tiny(), run / "config.yaml")
     for name, section, change in STRANGERS:
         folder = tmp_path / name

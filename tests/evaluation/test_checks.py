@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.checks import check_evaluation
 from soc_ft.evaluation.plan import Plan
-from tests.conftest import TINY, composed
+from tests.conftest import TINY, composed, write_weights
 
 BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", "metrics=[shapes]")
 
@@ -26,7 +26,7 @@ def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     for name in ("last.ckpt", "best.safetensors"):
-        (folder / "checkpoints" / name).touch()
+        write_weights(folder / "checkpoints" / name)
     plain = OmegaConf.to_container(composed(*TINY), resolve=True)
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     return folder
@@ -102,8 +102,7 @@ def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
 def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path) -> None:
     """Breaks when a file alone does not lead to its run, or a copy elsewhere cannot be used."""
     best = run_dir / "checkpoints" / "best.safetensors"
-    copy = tmp_path / "copy.safetensors"
-    copy.touch()
+    copy = write_weights(tmp_path / "copy.safetensors")
     for overrides, weights in (
         ([f"checkpoint={best}"], best),
         ([f"run={run_dir}", "checkpoint=best"], best),

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from soc_ft.errors import ConfigError
 from soc_ft.models.availability import Source, check_available, locate
+from tests.conftest import write_weights
 
 REMEDIES = ("model.path=/folder", "model.path=/file.safetensors", "experiment=quickstart")
 
@@ -34,7 +35,7 @@ def write_folder(folder: Path, class_name: str = "StableDiffusionPipeline") -> P
         names = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer.json"}
         (folder / part / names.get(part, "config.json")).write_text(json.dumps(config))
         if part in ("unet", "vae", "text_encoder"):
-            (folder / part / "model.safetensors").touch()
+            write_weights(folder / part / "model.safetensors")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
     return folder
 

@@ -15,6 +15,7 @@ from torch import zeros
 from soc_ft.errors import ConfigError
 from soc_ft.models.availability import check_available
 from soc_ft.models.noise_schedule import SCHEDULERS
+from tests.conftest import write_weights
 from tests.models.test_availability import write_folder
 
 
@@ -169,6 +170,37 @@ def test_a_single_file_without_a_part(tmp_path: Path, part: str) -> None:
 def other(folder: Path) -> Path:
     edited(folder / "config.json", _class_name="Other")
     return folder
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_the_weight_files_that_will_be_read_are_looked_at(
+    tmp_path: Path, variant: str | None
+) -> None:
+    """Breaks if a damaged file passes, or one that nobody reads is refused."""
+    folder = write_folder(tmp_path / "sd")
+    write_weights(folder / "vae/model.fp16.safetensors")
+    (folder / "vae/model.bin").touch()
+    (folder / "vae/training_args.bin").touch()
+    (folder / "vae/model.non_ema.safetensors").touch()
+    check_available({"path": str(folder), "variant": variant})
+    read = "model.fp16.safetensors" if variant else "model.safetensors"
+    (folder / "vae" / read).write_bytes(b"\x09")
+    assert f"/vae/{read} is cut off or damaged" in refusal(path=str(folder), variant=variant)
+    given = write_folder(tmp_path / "other") / "vae"
+    check_available({"path": str(folder), "variant": variant, "vae": str(given)})
+    (given / "model.safetensors").write_bytes(b"\x09")
+    assert f"model.vae={given}: " in refusal(path=str(folder), vae=str(given))
+
+
+def test_a_part_of_which_a_file_is_missing(tmp_path: Path) -> None:
+    """Breaks if a folder with some of its shards passes."""
+    unet = write_folder(tmp_path / "sd") / "unet"
+    (unet / "model.safetensors").unlink()
+    for number in (1, 2, 3):
+        write_weights(unet / f"model-0000{number}-of-00003.safetensors")
+    check_available({"path": str(unet.parent)})
+    (unet / "model-00002-of-00003.safetensors").unlink()
+    assert f"{unet} has only 2 of the 3 files" in refusal(path=str(unet.parent))
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 100, (8).to_bytes(8, "little")])

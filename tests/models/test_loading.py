@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,6 +131,80 @@ def test_a_file_with_objects_in_it(tmp_path: Path) -> None:
         load_pipeline(str(file))
     assert "convert it" in str(error.value)
     assert "weights_only" not in str(error.value)
+
+
+BIN = dict.fromkeys(PARTS, "diffusion_pytorch_model.bin") | {"text_encoder": "pytorch_model.bin"}
+
+
+def with_bin(folder: Path, part: str) -> Path:
+    """Save a model with the weights of a part as PyTorch writes them; their file."""
+    pipeline = random_pipeline("tiny")
+    pipeline.save_pretrained(folder)
+    for file in (folder / part).glob("*.safetensors"):
+        file.unlink()
+    torch.save(getattr(pipeline, part).state_dict(), folder / part / BIN[part])
+    return folder / part / BIN[part]
+
+
+class Trap:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_pytorch_wrote(part: str, tmp_path: Path, capfd: Any) -> None:
+    """Breaks if such a folder is not loaded, or diffusers' words on safety come with it."""
+    with_bin(tmp_path, part)
+    assert_same_weights(load_pipeline(str(tmp_path)), random_pipeline("tiny"))
+    assert "unsafe" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_pytorch_wrote_and_that_cannot_be_read(part: str, tmp_path: Path) -> None:
+    """Breaks if code in them is run, the libraries' words are repeated, or advice to run it."""
+    file = with_bin(tmp_path, part)
+    whole, witness = file.read_bytes(), tmp_path / "witness"
+    for content, words in (
+        (whole[: len(whole) // 2], "cut off or damaged"),
+        (whole[:100] + bytes(4000) + whole[4100:], "cut off or damaged"),
+        (pickle.dumps({"a": 1}), "cut off or damaged"),
+        ([1, 2], "holds a list and no weights by name"),
+        ({"a": Trap(witness)}, "it holds more than tensors"),
+    ):
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            torch.save(content, file)
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_pipeline(str(tmp_path))
+        line = str(caught.value)
+        assert line.startswith(f"model.path={tmp_path}: {file}")
+        assert "\n" not in line
+        assert "weights_only" not in line
+        assert "Unable" not in line
+        assert ("convert it" in line) == ("more than tensors" in words)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("unet", "cross_attention_dim"), ("vae", "latent_channels"), ("text_encoder", "hidden_size")],
+)
+def test_weights_of_another_architecture(part: str, key: str, tmp_path: Path) -> None:
+    """Breaks if weights that do not fit their configuration are made up, or told in many lines."""
+    random_pipeline("tiny").save_pretrained(tmp_path)
+    config = tmp_path / part / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {key: 48}))
+    with pytest.raises(ConfigError, match=r"another architecture than config\.json says") as caught:
+        load_pipeline(str(tmp_path))
+    assert str(caught.value).startswith(f"model.path={tmp_path}: {tmp_path / part}: ")
+    assert "48" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

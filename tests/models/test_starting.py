@@ -104,7 +104,7 @@ def test_nothing_to_start_from(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"finetune\.init=.*no trained weights"):
             check_start({"init": str(init)})
     (tmp_path / "model.ckpt").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match=r"finetune\.init=.*model\.ckpt.* cannot|is not a"):
+    with pytest.raises(ConfigError, match=r"finetune\.init=.*model\.ckpt is cut off"):
         started(Full(), tmp_path / "model.ckpt")
     check_start({"init": None})
     check_start({})

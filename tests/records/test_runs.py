@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from soc_ft.records.runs import sweep_name
+from soc_ft.errors import ConfigError
+from soc_ft.records.runs import find_weights, sweep_name
+from tests.conftest import write_weights
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,15 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "multirun" / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "multirun" / "a" / "b")
     assert sweep_name(Path()) == "a_b"
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.safetensors"])
+def test_a_damaged_checkpoint_is_told(name: str, tmp_path: Path) -> None:
+    """Breaks if half a checkpoint is only met after torch is imported."""
+    file, which = tmp_path / "checkpoints" / name, name.partition(".")[0]
+    file.parent.mkdir()
+    write_weights(file)
+    assert find_weights(tmp_path, which) == file
+    file.write_bytes(b"\x09")
+    with pytest.raises(ConfigError, match=rf"checkpoint={which}: {file} is cut off or damaged"):
+        find_weights(tmp_path, which)

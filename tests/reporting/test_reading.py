@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from soc_ft.errors import ConfigError
 from soc_ft.records.job import JobState
+from soc_ft.reporting.content import compose
+from soc_ft.reporting.pictures import draw_grids
 from soc_ft.reporting.reading import read
-from tests.reporting.synthetic import configuration, make_job, make_sweep, metrics, write_run
+from soc_ft.reporting.writing import Report
+from tests.reporting.synthetic import (
+    configuration,
+    make_job,
+    make_sweep,
+    metrics,
+    save_pictures,
+    write_run,
+)
 
 
 def test_half_a_run_gives_the_validations_of_its_journal(tmp_path: Path) -> None:
@@ -56,6 +67,59 @@ def test_damage_to_one_run_is_told_and_leaves_the_others(tmp_path: Path) -> None
     assert "\n" not in damaged.problem
     assert whole.problem == ""
     assert whole.last_step == 4
+
+
+DAMAGES = {
+    "nothing": b"",
+    "a number": b"3\n",
+    "a list": b"[1, 2]\n",
+    "other values": b'{"0": 3, "seed": "many", "lambda": [1], "validation": 3, "step": 1}\n',
+    "a record of words": b'{"seq": 1, "step": 3, "time": 0, "metrics": {"val/reward": "many"}}\n',
+    "a tag": b"seed: !!python/object/apply:os.system ['touch witness']\n",
+    "depth": b"[" * 100_000 + b"]" * 100_000 + b"\n",
+    "bytes": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_of_a_job_leaves_the_report_of_the_others(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if one file of one job, whatever is in it, ends the report or runs code."""
+    monkeypatch.chdir(tmp_path)
+    sweep = make_sweep(tmp_path / "s")
+    for number in (0, 1):
+        choices, config = {"reward": "shapes"}, configuration(strength=number + 1.0)
+        job = make_job(
+            sweep, number, JobState.FINISHED, [], "", "x\n", choices=choices, config=config
+        )
+        write_run(job, config=config, choices=choices)
+        save_pictures(job, 100)
+    (job / "tracking").mkdir()
+    (job / "tracking/outbox.jsonl").touch()
+    for file in [path for path in job.rglob("*") if path.is_file()]:
+        before = file.read_bytes()
+        file.write_bytes(DAMAGES[damage])
+        report = Report(read(sweep))
+        whole, damaged = report.sweep.runs
+        assert (whole.problem, whole.last_step) == ("", 4), file
+        assert "\n" not in damaged.problem + damaged.job.reason
+        compose(report.sweep, report.settings, report.summaries, report.bases, [], [], "")
+        draw_grids(report.bases, tmp_path)
+        file.write_bytes(before)
+    assert not (tmp_path / "witness").exists()
+
+
+def test_a_job_that_cannot_be_read_is_lost_and_says_why(tmp_path: Path) -> None:
+    """Breaks if a damaged record of a job is taken for an end of it, or not named."""
+    sweep = make_sweep(tmp_path / "s")
+    for file in ("job.yaml", "status.json", "submissions.jsonl"):
+        job = make_job(sweep, 0, JobState.FINISHED, log="x\n")
+        (job / file).write_text("{nonsense\n")
+        (run,) = read(sweep).runs
+        assert run.job.state == JobState.LOST
+        assert re.search(rf"{file}(, line \d)?: is damaged", run.job.reason)
+        (job / file).unlink()
 
 
 def test_tags_are_those_of_the_last_start(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from huggingface_hub import constants
 
 from soc_ft.errors import ConfigError
 from soc_ft.rewards.weights import WeightFile
+from tests.conftest import write_weights
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -30,7 +31,7 @@ def cached(cache: Path, repository: str) -> Path:
     repo = cache / f"models--{repository.replace('/', '--')}"
     file = repo / "snapshots" / REVISION / "HPS.pt"
     file.parent.mkdir(parents=True)
-    file.touch()
+    write_weights(file)
     for name in ("main", "v1"):
         (repo / "refs").mkdir(exist_ok=True)
         (repo / "refs" / name).write_text(REVISION)
@@ -39,11 +40,20 @@ def cached(cache: Path, repository: str) -> Path:
 
 def test_a_file_and_a_folder_are_taken_as_they_are(tmp_path: Path) -> None:
     """Breaks when a local path is taken for a hub id, or the file in a folder is not found."""
-    file = tmp_path / "HPS.pt"
-    file.touch()
+    file = write_weights(tmp_path / "HPS.pt")
     for given in (str(file), str(tmp_path)):
         weight_file(given).check()
         assert weight_file(given).fetch() == file
+
+
+def test_a_damaged_file_is_told_before_torch_reads_it(tmp_path: Path) -> None:
+    """Breaks when half a download is met after the libraries were imported."""
+    file = tmp_path / "HPS.pt"
+    file.write_bytes(b"<html>")
+    with pytest.raises(
+        ConfigError, match=r"^reward\.rewards\.hps\.weights=.* is cut off or damaged"
+    ):
+        weight_file(str(file)).check()
 
 
 @pytest.mark.parametrize("given", [None, "xswu/HPSv2", "someone/other@v1", "someone/other@main"])
