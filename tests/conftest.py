@@ -82,6 +82,16 @@ def train_tiny(
     return folder
 
 
+def untrained(config: Any) -> Any:
+    """The module of a run before it trains."""
+    from soc_ft.config import check
+    from soc_ft.training.building import build_module
+    from soc_ft.training.scorers import build_scorers
+
+    run = check(config)
+    return build_module(config, run, Path("nowhere"), build_scorers(config, run))
+
+
 @pytest.fixture
 def tiny_run(tmp_path: Path) -> Callable[..., Path]:
     """Train the tiny model in a folder of this test; more overrides may be given."""

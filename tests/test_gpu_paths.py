@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.pictures import release_memory
-from soc_ft.models.devices import usable_device
+from soc_ft.models.devices import release_memory, usable_device
 from soc_ft.profiling import Clock, peak_memory, reset_peak_memory
 from soc_ft.training.benchmark import ProfilingClock
 

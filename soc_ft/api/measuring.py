@@ -168,8 +168,8 @@ def _measured(
     import torch
 
     from soc_ft.evaluation.measuring import measured, of_prompts
-    from soc_ft.evaluation.pictures import release_memory
     from soc_ft.methods.problem import chunks
+    from soc_ft.models.devices import release_memory
 
     built = metric.build()
     built.to(device)

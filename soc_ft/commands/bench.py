@@ -30,9 +30,13 @@ def bench(config: DictConfig) -> None:
     OmegaConf.resolve(config)
     run = check(config)
     check_accelerator(run.trainer)
+    from soc_ft.training.scorers import build_scorers, prepare_torch
+
+    prepare_torch(run)
+    scorers = build_scorers(config, run)
     from soc_ft.training.benchmark import measure
 
-    print(measure(config, run, settings.steps, settings.evaluations).report())
+    print(measure(config, run, scorers, settings.steps, settings.evaluations).report())
 
 
 def main() -> None:

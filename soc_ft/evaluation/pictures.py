@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -16,14 +15,15 @@ from tqdm import tqdm
 from soc_ft.evaluation.folders import BASE, FINE_TUNED, PictureSet
 from soc_ft.evaluation.measuring import build_measure
 from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
-from soc_ft.evaluation.sampling import sample_places
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
 from soc_ft.models.availability import GIVEN_PARTS, Source, locate, picture_size
+from soc_ft.models.devices import release_memory
 from soc_ft.models.loading import build_model
-from soc_ft.models.model import DiffusionModel
 from soc_ft.models.pipelines import download
-from soc_ft.models.scheduler import adapt_scheduler
 from soc_ft.models.weights import load_weights
+
+if TYPE_CHECKING:
+    from soc_ft.models.model import DiffusionModel
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +111,9 @@ def _make(
     missing: Mapping[Key, list[tuple[int, int]]],
     device: torch.device,
 ) -> None:
+    from soc_ft.evaluation.sampling import sample_places
+    from soc_ft.models.scheduler import adapt_scheduler
+
     model = _load(source).to(device)
     model.warn_of_truncated(plan.prompts)
     own = model.scheduler.config
@@ -144,10 +147,3 @@ def _load(source: ModelSource) -> DiffusionModel:
     if weights is not None:
         model.load_trainable_state(weights)
     return model
-
-
-def release_memory() -> None:
-    """Give back what the last model held, before the next one is loaded."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

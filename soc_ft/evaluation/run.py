@@ -19,11 +19,9 @@ from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
 from soc_ft.instantiation import build
 from soc_ft.models.devices import usable_device
-from soc_ft.plotting.sheets import picture_grid
 from soc_ft.records.layout import CONFIG_FILE
 from soc_ft.records.provenance import flatten, provenance
 from soc_ft.tracking.delivery import DeliveryState
-from soc_ft.tracking.logger import RunLogger
 
 PICTURES = "images"
 
@@ -64,6 +62,8 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
 
 def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:
     """The first picture of the first prompts: a row for each prompt, a column for each set."""
+    from soc_ft.plotting.sheets import picture_grid
+
     by_prompt = [dict(zip(each.prompts, each.paths, strict=True)) for each in sets]
     shared = [p for p in sets[0].prompts if all(p in paths for paths in by_prompt)][:prompts]
     if not shared:
@@ -83,6 +83,8 @@ def _record(
     plan: Plan, config: DictConfig, results: Sequence[Scores], output: Path, files: Sequence[Path]
 ) -> None:
     """Write the configuration, and tell MLflow: a run of its own, below that of the training."""
+    from soc_ft.tracking.logger import RunLogger  # a Lightning logger
+
     plain: Any = OmegaConf.to_container(config, resolve=True)
     OmegaConf.save(OmegaConf.create(plain), output / CONFIG_FILE)
     tags = provenance() | {"soc_ft.kind": "evaluation"}

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
 from soc_ft.evaluation.measuring import build_measure, compared, measured, of_prompts
-from soc_ft.evaluation.pictures import release_memory
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.methods.problem import chunks
+from soc_ft.models.devices import release_memory
 
 
 def score(

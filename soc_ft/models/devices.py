@@ -1,6 +1,8 @@
-"""Where a model is put."""
+"""Where a model is put, and giving back what it held."""
 
 from __future__ import annotations
+
+import gc
 
 import torch
 
@@ -20,3 +22,10 @@ def usable_device(given: str | torch.device | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device={given}: cannot be used ({reason})") from None
     return device
+
+
+def release_memory() -> None:
+    """Give back what the last model held, before the next one is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -28,12 +28,8 @@ from soc_ft.profiling import (
 from soc_ft.records.journal import Journal
 from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.logger import RunLogger
-from soc_ft.training.building import (
-    build_checkpoints,
-    build_module,
-    build_trainer,
-    prepare_torch,
-)
+from soc_ft.training.building import build_checkpoints, build_module, build_trainer
+from soc_ft.training.scorers import Scorers
 
 EVALUATING = ("rollout", "adjoint", "regression")
 """Phases that consist of network evaluations."""
@@ -157,12 +153,15 @@ class CallRecorder(EvaluationCounter):
         self.calls[Call(self.clock.current, len(output), output.requires_grad)] += 1
 
 
-def measure(config: DictConfig, run: RunConfig, steps: int, evaluations: int) -> Cost:
+def measure(
+    config: DictConfig, run: RunConfig, scorers: Scorers, steps: int, evaluations: int
+) -> Cost:
     """Time ``steps`` optimizer steps, after one that warms up, and their evaluations.
 
     Args:
         config: a configuration of ``python -m soc_ft``.
         run: the same, validated.
+        scorers: what scores its pictures.
         steps: optimizer steps that are timed.
         evaluations: repetitions that the time of an evaluation is the median of.
     """
@@ -171,8 +170,7 @@ def measure(config: DictConfig, run: RunConfig, steps: int, evaluations: int) ->
         run = run.model_copy(deep=True)
         run.trainer.steps = steps + 1
         run.validation.every = steps + 2
-        prepare_torch(run)
-        module = build_module(config, run, folder)
+        module = build_module(config, run, folder, scorers)
         clock = module.problem.clock = ProfilingClock()
         recorder = module.model.counter = CallRecorder(clock)
         run.trainer.checkpoint_every = steps + 2

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
@@ -20,28 +19,19 @@ from soc_ft.data.prompts import load_prompts
 from soc_ft.instantiation import build
 from soc_ft.methods import Method
 from soc_ft.methods.problem import Problem
-from soc_ft.models.availability import picture_size
 from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.starting import start
 from soc_ft.records.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.rewards.base import Reward
-from soc_ft.rewards.trial import try_embedding, try_reward
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from soc_ft.training.collector import Collector
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.progress import Progress
+from soc_ft.training.scorers import Scorers
 from soc_ft.training.stopping import Stopping
 from soc_ft.training.validator import Validator
-
-
-def prepare_torch(run: RunConfig) -> None:
-    """Threads, and the precision of products in float32, for the whole process."""
-    if run.trainer.threads:
-        torch.set_num_threads(run.trainer.threads)
-    torch.backends.cuda.matmul.allow_tf32 = run.trainer.tf32
-    torch.backends.cudnn.allow_tf32 = run.trainer.tf32
 
 
 def build_problem(run: RunConfig, model: DiffusionModel, reward: Reward) -> Problem:
@@ -61,17 +51,17 @@ def build_module(
     config: DictConfig,
     run: RunConfig,
     folder: Path,
+    scorers: Scorers,
     model: DiffusionModel | None = None,
-    reward: Reward | None = None,
 ) -> RewardFineTuning:
-    """The Lightning module of a run: reward first, which is the likelier to be missing.
+    """The Lightning module of a run.
 
     Args:
         config: composed configuration.
         run: the same, validated.
         folder: of the run.
+        scorers: what scores its pictures.
         model: to be trained instead of the one that the configuration names.
-        reward: to be trained on instead of the one that the configuration names.
 
     Raises:
         ConfigError: weights are missing or unfit.
@@ -79,64 +69,28 @@ def build_module(
     held_out = load_prompts(
         run.prompts.validation, run.prompts.column, limit=run.validation.prompts
     )
-    reward = reward or build(config.reward, "reward")
-    validation = config.validation
-    embedding = (
-        build(validation.embedding, "validation.embedding") if validation.embedding else None
-    )
-    metrics = {
-        name: build(metric, f"validation.metrics.{name}")
-        for name, metric in validation.metrics.items()
-    }
     method: Method = build(config.method, "method")
-    gradient = method.needs.reward_gradient
-    _try_scorers(run, model, held_out, reward, gradient, embedding, metrics)
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
         start(model, run.finetune.arguments)
     for anchor in method.needs.anchors:
         if anchor.name not in model.anchor_states():  # a model in memory may have it already
             model.add_anchor(anchor.name)
-    problem = build_problem(run, model, reward)
+    problem = build_problem(run, model, scorers.reward)
     validator = Validator(
         model=model,
         problem=problem,
         prompts=held_out,
         settings=run.validation,
         seed=run.seed,
-        embedding=embedding,
-        metrics=metrics,
+        embedding=scorers.embedding,
+        metrics=scorers.metrics,
         folder=folder / SAMPLE_FOLDER,
     )
     prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
     model.warn_of_truncated([*prompts, *held_out])
     collector = Collector(model, problem, method, prompts, run)
     return RewardFineTuning(model, problem, method, collector, validator, run)
-
-
-def _try_scorers(
-    run: RunConfig,
-    model: DiffusionModel | None,
-    prompts: Sequence[str],
-    reward: Reward,
-    gradient: bool,
-    embedding: Any,
-    metrics: Mapping[str, Any],
-) -> None:
-    """Try what scores pictures, where it will be used, before the model takes its time to load."""
-    given = run.model.model_extra or {}
-    size = picture_size(str(given["path"]), given.get("revision"))
-    if model is not None:
-        device = model.device
-    elif run.trainer.accelerator != "cpu" and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    else:
-        device = torch.device("cpu")
-    try_reward(reward, "reward", device, size, prompts, gradient=gradient)
-    for name, metric in metrics.items():
-        try_reward(metric, f"validation.metrics.{name}", device, size, prompts)
-    if embedding is not None:
-        try_embedding(embedding, "validation.embedding", device, size)
 
 
 def build_checkpoints(

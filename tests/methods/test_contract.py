@@ -16,11 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from soc_ft.config import check, parse
 from soc_ft.errors import ConfigError
 from soc_ft.methods import Batch, Method
-from soc_ft.training.building import build_module
 from soc_ft.training.collector import FINITE
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.run import train
-from tests.conftest import TINY, composed, curve
+from tests.conftest import TINY, composed, curve, untrained
 from tests.methods.citizens import citizens
 from tests.trained import crash_at, largest_difference, weights
 
@@ -56,7 +55,7 @@ def trained(name: str, folder: Path, *overrides: str) -> RewardFineTuning:
 def module_of(name: str, *overrides: str) -> RewardFineTuning:
     """What would train, without a trainer; the trained weights have moved a little."""
     config = configured(name, *overrides)
-    module = build_module(config, check(config), Path("nowhere"))
+    module = untrained(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.model.trainable_parameters():
@@ -161,7 +160,7 @@ def test_the_ratio_of_the_policy_that_sampled_is_one(name: str) -> None:
 def test_only_the_trained_weights_are_trained(name: str, tmp_path: Path) -> None:
     """Breaks when a gradient reaches the base model or an anchor, or an update does."""
     config = configured(name, "finetune=full", "trainer.steps=2", "trainer.lr=1e-3")
-    fresh = build_module(config, check(config), Path("nowhere")).model
+    fresh = untrained(config).model
     module = train(config, check(config), tmp_path / "run")
     own = {id(parameter) for parameter in module.model.trainable_parameters()}
     before = dict(fresh.named_parameters())

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from soc_ft.config import check
 from soc_ft.training.benchmark import EVALUATING, measure
+from soc_ft.training.scorers import build_scorers
 from tests.conftest import TINY, composed
 
 
 def test_the_cost_of_a_step_is_split_and_compared(tmp_path: Path) -> None:
     """Breaks when a phase is not timed, or the counted evaluations are not those of training."""
     config = composed(*TINY, "method.prompt_dropout=0", "cfg_mode=none")
-    cost = measure(config, check(config), steps=2, evaluations=2)
+    run = check(config)
+    cost = measure(config, run, build_scorers(config, run), steps=2, evaluations=2)
     assert {"rollout", "reward gradient", "adjoint", "regression", "optimizer"} <= set(cost.seconds)
     assert set(cost.ideal) == set(EVALUATING)
     assert all(cost.ideal[phase] > 0 for phase in EVALUATING)

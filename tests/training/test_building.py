@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from soc_ft.config import check
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.building import build_checkpoints, build_module, build_trainer
+from soc_ft.training.scorers import build_scorers
 from tests.conftest import TINY, composed
 
 
@@ -66,7 +67,7 @@ def test_a_round_is_kept_where_the_configuration_says(
     config = composed(*TINY)
     run = check(config)
     run.buffer.device = "meta"
-    module = build_module(config, run, tmp_path)
+    module = build_module(config, run, tmp_path, build_scorers(config, run))
     module.prepare_buffer(rank=0, ranks=1)
     monkeypatch.setattr(type(module.collector), "_prepared", lambda *_: {})
     kept = module.collector.collect(module.buffer, 0)

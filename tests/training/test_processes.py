@@ -12,12 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from soc_ft.config import check
 from soc_ft.methods import Batch, Terms
 from soc_ft.methods.problem import Problem
-from soc_ft.training.building import build_module
 from soc_ft.training.regression import Regression
-from tests.conftest import TINY, command, composed, curve
+from tests.conftest import TINY, command, composed, curve, untrained
 from tests.trained import largest_difference, weights
 
 TinyRun = Callable[..., Path]
@@ -93,7 +91,7 @@ def test_the_recipe_of_readme_runs_on_five_processes(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def validator() -> Any:
     config = composed(*TINY, "validation.samples_per_prompt=2", "validation.batch_size=2")
-    return build_module(config, check(config), Path("nowhere")).validator
+    return untrained(config).validator
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 6, 7, 20])

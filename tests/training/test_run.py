@@ -66,7 +66,7 @@ def test_a_failing_export_costs_the_export_alone(
         (folder / "half").touch()
         raise ValueError("non contiguous tensor\nand a page more")
 
-    monkeypatch.setattr("soc_ft.training.run.export_pipeline", failing)
+    monkeypatch.setattr("soc_ft.training.session.export_pipeline", failing)
     folder = tiny_run("trainer.steps=1", "validation.every=1", "export=true")
     assert (folder / "results.json").is_file()
     assert (folder / "evaluation" / "metrics.csv").is_file()
