@@ -20,8 +20,10 @@ with ending_in_one_line():
 
 def ended_by(number: int, *, nohup: bool = False, **variables: str) -> tuple[int, str]:
     """Exit code and what is said by a process that gets a signal."""
-    handler = "SIG_IGN" if nohup else "SIG_DFL"  # stated either way: so may these tests be run
-    setup = f"import signal; signal.signal(signal.SIGHUP, signal.{handler})\n"
+    # Stated either way: these tests may run under nohup, or in the background of a script.
+    handlers = {"SIGHUP": "SIG_IGN" if nohup else "SIG_DFL", "SIGINT": "default_int_handler"}
+    lines = [f"signal.signal(signal.{name}, signal.{each})" for name, each in handlers.items()]
+    setup = "\n".join(("import signal", *lines))
     process = subprocess.Popen(
         [sys.executable, "-c", setup + COMMAND],
         stdout=subprocess.PIPE,

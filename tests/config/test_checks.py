@@ -29,7 +29,7 @@ def refused(*overrides: str) -> str:
         (["lambda=inf"], ["lambda", "inf", "finite"]),
         (["lambda=much"], ["lambda", "much", "number"]),
         (["scheduler.eta=0.5"], ["scheduler.eta", "0.5", "eta >= 1"]),
-        (["method.regression_steps=7"], ["method.regression_steps", "7", "scheduler.num_steps=6"]),
+        (["method.regression_steps=7"], ["method.regression_steps", "7", "scheduler.num_steps=4"]),
         (["method.regression_steps=0"], ["method.regression_steps", "0"]),
         (["method.adjoint_at=both"], ["method.adjoint_at", "both", "current"]),
         (["method.prompt_dropout=1.5"], ["method.prompt_dropout", "1.5"]),

@@ -83,7 +83,7 @@ def test_every_schedule_meets_every_eta(run_dir: Path) -> None:
         ("pretrained", 0),
         ("pretrained", 1),
     ]
-    assert {block.num_steps for block in blocks} == {6}, "as in the run"
+    assert {block.num_steps for block in blocks} == {4}, "as in the run"
     assert blocks[0].noise_levels["beta_start"] == 0.002
     assert blocks[2].noise_levels["beta_start"] is None
 

@@ -26,8 +26,6 @@ from tests.trained import crash_at, largest_difference, weights
 METHODS = citizens()
 SHARED = (
     *(override for override in TINY if not override.startswith("method.")),
-    "validation.prompts=2",
-    "validation.batch_size=2",
     "validation.every=100",
     "validation.at_end=false",
 )
@@ -86,8 +84,12 @@ def test_batch_sizes_change_nothing(name: str, tmp_path: Path) -> None:
     splits = []
     for size in (1, 4):
         sizes = [f"trainer.{key}={size}" for key in ("rollout_batch", "reward_batch")]
-        sizes += [f"trainer.micro_batch={3 * size}", *(f"method.{key}={size}" for key in free)]
-        trained(name, tmp_path / str(size), *replayed(name), *sizes, "trainer.steps=3")
+        sizes += [
+            "buffer.batches=1",
+            f"trainer.micro_batch={3 * size}",
+            *(f"method.{key}={size}" for key in free),
+        ]
+        trained(name, tmp_path / str(size), *replayed(name), *sizes, "trainer.steps=2")
         splits.append(tmp_path / str(size))
     assert largest_difference(*map(weights, splits)) < 1e-4
     for (_, one), (_, four) in zip(*map(curve, splits), strict=True):
@@ -105,7 +107,7 @@ def test_a_crashed_run_resumes_bit_by_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when anything of a method, its anchors or its buffer is missing in a checkpoint."""
-    steps = (*replayed(name), "trainer.steps=6", "trainer.checkpoint_every=1")
+    steps = (*replayed(name), "trainer.steps=5", "trainer.checkpoint_every=1")
     trained(name, tmp_path / "undisturbed", *steps)
     with monkeypatch.context() as patch:
         crash_at(3, patch)  # in the second pass of the first round

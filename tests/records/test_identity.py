@@ -67,7 +67,7 @@ def test_what_does_not_change_the_result(override: str) -> None:
         "scheduler=pretrained",
         "buffer=replay",
         "finetune=lora",
-        "validation.prompts=2",
+        "validation.prompts=3",
         "+reward.extra=10",
         "model.path=elsewhere",
     ],

@@ -28,11 +28,13 @@ TinyRun = Callable[..., Path]
 @pytest.mark.parametrize(
     ("overrides", "step"),
     [
-        ((), 1),
+        pytest.param((), 1, marks=pytest.mark.slow),
         ((), 2),
-        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 1),
+        pytest.param(
+            ("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 1, marks=pytest.mark.slow
+        ),
         (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 3),
-        (("finetune=lora",), 3),
+        pytest.param(("finetune=lora",), 3, marks=pytest.mark.slow),
     ],
     ids=["first step", "validated step", "first pass", "second pass", "lora"],
 )

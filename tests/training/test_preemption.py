@@ -100,7 +100,11 @@ def resume_and_compare(
     assert curve(tmp_path / "run") == curve(undisturbed)
 
 
-@pytest.mark.parametrize("step", [1, 2, 4])  # a validation follows the second; the fourth is last
+slow = pytest.mark.slow
+
+
+# A validation follows the second step; the fourth is the last.
+@pytest.mark.parametrize("step", [pytest.param(1, marks=slow), 2, pytest.param(4, marks=slow)])
 def test_a_run_that_is_preempted_in_a_step_ends_as_an_undisturbed_one(
     tmp_path: Path, undisturbed: Callable[..., Path], step: int
 ) -> None:
@@ -128,7 +132,9 @@ def test_a_run_whose_step_is_given_up_ends_as_an_undisturbed_one(
     resume_and_compare(tmp_path, undisturbed(), RewardFineTuning, "_regress", stuck, patience=0.2)
 
 
-@pytest.mark.parametrize("method", ["on_validation_start", "on_train_end"])
+@pytest.mark.parametrize(
+    "method", ["on_validation_start", pytest.param("on_train_end", marks=slow)]
+)
 def test_a_run_that_is_preempted_beside_its_steps_ends_as_an_undisturbed_one(
     tmp_path: Path, undisturbed: Callable[..., Path], method: str
 ) -> None:

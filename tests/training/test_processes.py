@@ -90,7 +90,7 @@ def test_the_recipe_of_readme_runs_on_five_processes(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    config = composed(*TINY, "validation.samples_per_prompt=2", "validation.batch_size=2")
+    config = composed(*TINY, "validation.prompts=3", "validation.batch_size=2")
     return untrained(config).validator
 
 

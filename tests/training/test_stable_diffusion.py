@@ -15,7 +15,8 @@ from tests.trained import crash_at, largest_difference, weights
 TinyRun = Callable[..., Path]
 
 
-@pytest.mark.parametrize("finetune", [pytest.param("full", marks=pytest.mark.slow), "lora"])
+@pytest.mark.slow
+@pytest.mark.parametrize("finetune", ["full", "lora"])
 def test_trains_resumes_exports_and_reloads_in_diffusers(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finetune: str
 ) -> None:

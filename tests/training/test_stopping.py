@@ -17,12 +17,20 @@ from tests.conftest import curve, train_tiny
 from tests.trained import largest_difference, weights
 
 
+@pytest.fixture(autouse=True)
+def _heeded() -> Iterator[None]:
+    """As in a terminal; these tests may run under nohup, or in the background of a script."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def interruption() -> Iterator[Interruption]:
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     with Interruption() as interruption:
         yield interruption
-    signal.signal(signal.SIGHUP, before)
 
 
 def send(number: int) -> None:
