@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from soc_ft.errors import RunError
 
 _BUCKET_BYTES = 32 * 2**20
 """Large enough that the start of an operation costs nothing beside it."""
@@ -25,8 +22,7 @@ def gather(value: Any) -> list[Any]:
     if not _active():
         return [value]
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    with _together():
-        torch.distributed.all_gather_object(everyone, value)
+    torch.distributed.all_gather_object(everyone, value)
     return everyone
 
 
@@ -50,8 +46,7 @@ def largest(value: int, device: torch.device | str) -> int:
     if not _active():
         return value
     shared = torch.tensor(value, device=device)
-    with _together():
-        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     return int(shared)
 
 
@@ -65,11 +60,15 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for bucket in _buckets(gradients):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        with _together():
-            torch.distributed.all_reduce(flat)
+        torch.distributed.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in bucket])
         for gradient, part in zip(bucket, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def tells_of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether a collective operation, ours or Lightning's, failed because a process has ended."""
+    return _active() and bool(_LOST.search(str(error)))
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
@@ -84,24 +83,6 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
             bucket.append(tensor)
             size += tensor.nbytes
         yield bucket
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """What all processes do at once.
-
-    Raises:
-        RunError: one of the others has ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not _LOST.search(str(error)):
-            raise
-        raise RunError(
-            "another process of the job has ended, or cannot be reached; the checkpoints are "
-            "intact, and the same command goes on from the last one"
-        ) from error
 
 
 def _active() -> bool:

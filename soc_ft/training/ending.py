@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from soc_ft.distributed import tells_of_a_lost_process
 from soc_ft.errors import Interrupted, Preempted, RunError, WriteError
 from soc_ft.files import displayed
 from soc_ft.records.layout import (
@@ -42,7 +43,8 @@ def ending(
         resumed: whether it goes on from a checkpoint.
 
     Raises:
-        RunError: a file could not be written; says what is whole.
+        RunError: a file could not be written, or another process of the job has ended; says what is
+            whole.
         Interrupted: as it came, saying what was saved.
     """
     is_new = not resumed and not (folder / CONFIG_FILE).is_file()
@@ -65,6 +67,12 @@ def ending(
         raise Interrupted.after(stop, f"stopped by {stop.cause}{said}") from None
     except WriteError as error:
         raise RunError(f"{error}; {_saved(checkpoints, folder)}") from error
+    except RuntimeError as error:
+        if not tells_of_a_lost_process(error):
+            raise
+        raise RunError(
+            f"another process of the job has ended; {_saved(checkpoints, folder)}"
+        ) from error
     finally:
         if status != "success":
             _end_children(trainer)
