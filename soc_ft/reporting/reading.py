@@ -129,19 +129,22 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
             problems.append(f"{what} cannot be read ({said})")
             return default
 
-    config = attempt(CONFIG_FILE, lambda: _checked(_mapping(folder / CONFIG_FILE)), {})
-    submitted = attempt(JOB_FILE, lambda: _checked(job.submitted.config), {})
-    choices = attempt(CHOICES_FILE, lambda: _mapping(folder / CHOICES_FILE), {})
+    # What a job was submitted with is what it ran with; reading YAML twice takes a sweep seconds.
+    config = attempt(JOB_FILE, lambda: _checked(job.submitted.config), {})
+    if not config and (folder / JOB_FILE).is_file():
+        config = attempt(CONFIG_FILE, lambda: _checked(_mapping(folder / CONFIG_FILE)), {})
+    choices = job.submitted.choices
+    if not choices:
+        choices = attempt(CHOICES_FILE, lambda: _mapping(folder / CHOICES_FILE), {})
     journal = attempt(
         JOURNAL_FILE, lambda: JournalColumns.read(folder / JOURNAL_FILE), JournalColumns()
     )
     validations = attempt(RESULTS_FILE, lambda: _results(folder / RESULTS_FILE), {})
     tags = attempt("the tracking record", lambda: _tags(sweep, folder), {})
-    choices = choices or job.submitted.choices
     return RunResult(
         job=job,
         choices={group: str(option) for group, option in choices.items() if option is not None},
-        config=config or submitted,
+        config=config,
         journal=journal,
         validations=validations or journal.validations(),
         tags=tags,
