@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 import subprocess
@@ -30,6 +31,7 @@ SHARED = (
     "validation.at_end=false",
 )
 REPLAY = ("buffer=replay", "buffer.batches=2", "buffer.passes=2", "buffer.log_ess=false")
+TWO_PASSES = ("buffer.batches=1", "trainer.steps=2")
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -85,11 +87,10 @@ def test_batch_sizes_change_nothing(name: str, tmp_path: Path) -> None:
     for size in (1, 4):
         sizes = [f"trainer.{key}={size}" for key in ("rollout_batch", "reward_batch")]
         sizes += [
-            "buffer.batches=1",
             f"trainer.micro_batch={3 * size}",
             *(f"method.{key}={size}" for key in free),
         ]
-        trained(name, tmp_path / str(size), *replayed(name), *sizes, "trainer.steps=2")
+        trained(name, tmp_path / str(size), *replayed(name), *sizes, *TWO_PASSES)
         splits.append(tmp_path / str(size))
     assert largest_difference(*map(weights, splits)) < 1e-4
     for (_, one), (_, four) in zip(*map(curve, splits), strict=True):
@@ -219,9 +220,10 @@ def test_its_options_are_checked(name: str) -> None:
     """Breaks when a method's own options are not, whoever wrote it."""
     with pytest.raises(ConfigError, match=r"^method\.clip: unknown key"):
         check(configured(name, "+method.clip=1"))
+    whole = configured(name)
     for option, field in type(method_of(name)).Config.model_fields.items():
         assert field.description, f"{option} says nothing"
-        config = configured(name)
+        config = copy.deepcopy(whole)
         with open_dict(config):
             OmegaConf.update(config, f"method.{option}", "nonsense")
         with pytest.raises(ConfigError, match=rf"^method\.{option}=nonsense: "):
@@ -265,7 +267,7 @@ def test_two_processes_train_every_method_as_one_does(
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
     for name in METHODS:
         alone = tmp_path_factory.mktemp(name)
-        trained(name, alone, *replayed(name), "trainer.steps=3")
+        trained(name, alone, *replayed(name), *TWO_PASSES)
         both = tmp_path / name
         uncounted = {"train/evaluations_forward", "train/evaluations_backward"}
         for (_, one), (_, two) in zip(curve(alone), curve(both), strict=True):

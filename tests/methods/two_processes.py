@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.methods.test_contract import METHODS, replayed, trained
+from tests.methods.test_contract import METHODS, TWO_PASSES, replayed, trained
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in METHODS:
         folder = Path(sys.argv[1]) / name
-        trained(name, folder, *replayed(name), "trainer.steps=3", "trainer.devices=2")
+        trained(name, folder, *replayed(name), *TWO_PASSES, "trainer.devices=2")
 
 
 if __name__ == "__main__":
