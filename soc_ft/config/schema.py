@@ -141,6 +141,6 @@ class RunConfig(Section):
     lambda_: Positive = Field(alias="lambda")
     seed: CountOrZero
     name: WithoutEffect[Annotated[str, AfterValidator(_file_name)]]
-    run_dir: WithoutEffect[str]
+    run_dir: WithoutEffect[Annotated[str, Field(min_length=1)]]
     resume: WithoutEffect[Literal["auto", "never"]]
     export: WithoutEffect[bool]

@@ -83,6 +83,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--cfg everything", "--cfg"),
         ("--help=3 lambda=1", "--help"),
         # folders
+        (f"{QUICK} run_dir=", "run_dir='': string should have"),
         (f"{QUICK} run_dir=file", "run_dir=file: is a file"),
         (f"{QUICK} run_dir=file/x", "run_dir=file/x: is a file, or lies below one"),
         (f"{QUICK} prompts=file", "prompts.train: has no value"),
