@@ -18,6 +18,8 @@ Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
 """What a moving average keeps of itself."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+"""What PyTorch takes, and YAML keeps as a number."""
 WithoutEffect = Annotated[Value, Field(json_schema_extra={"changes_result": False})]
 """An option that never changes a result: where, how fast or in what memory it is computed, or what
 is kept. It neither bars a resume nor is part of the configuration's hash."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from soc_ft.api.loading import loaded_with
 from soc_ft.api.prompts import prompt_list
 from soc_ft.checking import validated
-from soc_ft.options import Count, CountOrZero, NonNegative, Section, Steps
+from soc_ft.options import Count, NonNegative, Section, Seed, Steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ class SamplingSettings(Section):
     num_steps: Steps
     eta: NonNegative
     guidance_scale: NonNegative | None
-    seed: CountOrZero
+    seed: Seed
     batch_size: Count
 
 

@@ -19,6 +19,7 @@ from soc_ft.options import (
     NonNegative,
     Positive,
     Section,
+    Seed,
     Share,
     Steps,
     WithoutEffect,
@@ -139,7 +140,7 @@ class RunConfig(Section):
     validation: Validation
     tracking: WithoutEffect[Component | None]
     lambda_: Positive = Field(alias="lambda")
-    seed: CountOrZero
+    seed: Seed
     name: WithoutEffect[Annotated[str, AfterValidator(_file_name)]]
     run_dir: WithoutEffect[Annotated[str, Field(min_length=1)]]
     resume: WithoutEffect[Literal["auto", "never"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ DEFAULT_COLUMNS = ("prompt", "text")
 _LONGEST_PATH = 1024
 LONGEST_PROMPT = 10_000
 """Characters. More are no prompt but a file without line ends, or of another kind."""
+MOST_FILES = 10_000
+"""Of a dataset's folder. One with more is somebody's home, and would be searched for minutes."""
 
 
 def load_prompts(source: str, column: str | None = None, limit: int | None = None) -> list[str]:
@@ -159,6 +162,11 @@ def _dataset(source: str, path: Path, column: str | None) -> Iterator[Located]:
             f"{source}: reading a Hugging Face dataset needs the library `datasets`; install it, "
             f"or give a file ending in one of {', '.join(SUFFIXES)}"
         ) from error
+    if sum(1 for _ in islice(path.rglob("*"), MOST_FILES + 1)) > MOST_FILES:
+        raise ConfigError(
+            f"{source}: holds more than {MOST_FILES} files, which is no dataset; name the folder "
+            "or the file that holds the prompts"
+        )
     identifier, _, split = (str(path), "", "") if path.is_dir() else source.partition(":")
     try:
         if path.is_dir() and (path / "state.json").is_file():

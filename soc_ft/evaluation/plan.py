@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from soc_ft.evaluation.folders import PictureSet
-from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Steps, listed
+from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Seed, Steps, listed
 
 Choice = str | dict[str, Any]
 
@@ -30,7 +30,7 @@ class Settings(Section):
     eta: Annotated[list[NonNegative], BeforeValidator(listed)]
     num_steps: Steps | None
     guidance_scale: NonNegative | None
-    seed: CountOrZero
+    seed: Seed
     metrics: Annotated[list[Choice], BeforeValidator(listed)]
     batch_size: Count
     metric_batch: Count

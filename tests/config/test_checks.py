@@ -46,6 +46,7 @@ def refused(*overrides: str) -> str:
         (["reward._target_=tests.scorers.Greenness"], ["Greenness", "cannot be imported"]),
         (["model.path=/nowhere"], ["model.path", "/nowhere", "experiment=quickstart"]),
         (["seed=-1"], ["seed", "-1"]),
+        ([f"seed={2**63}"], ["seed", str(2**63)]),
     ],
 )
 def test_wrong_values_are_named(overrides: list[str], words: list[str]) -> None:

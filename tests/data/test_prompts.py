@@ -200,6 +200,17 @@ def test_a_folder_of_a_data_set_is_read(tmp_path: Path, kind: str) -> None:
         load_prompts(str(folder), column="title")
 
 
+def test_a_folder_of_everything_is_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a run searches somebody's home for minutes instead of saying what is wrong."""
+    monkeypatch.setattr("soc_ft.data.prompts.MOST_FILES", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(ConfigError, match="holds more than 3 files, which is no dataset"):
+        load_prompts(str(tmp_path))
+
+
 def test_a_data_set_without_its_library_says_what_to_install(tmp_path: Path) -> None:
     """Breaks if the optional library becomes a requirement, or its absence a traceback."""
     script = """
