@@ -12,7 +12,7 @@ from typing import Any, Literal
 from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.files import PACKAGE
 from soc_ft.hub import is_hub_id, obstacle
-from soc_ft.integrity import check_whole
+from soc_ft.integrity import check_whole, tensor_names
 from soc_ft.models.completeness import check_folder, check_part, check_single_file, read_json
 from soc_ft.models.noise_schedule import check_schedule
 
@@ -88,7 +88,7 @@ def check_files(source: Source, settings: Mapping[str, Any]) -> None:
         elif source.kind == "file":
             check_whole(location)
             if location.suffix == ".safetensors":
-                check_single_file(location, frozenset(given))
+                check_single_file(tensor_names(location), given)
         for part, folder in given.items():
             key = f"model.{part}={folder}"
             check_part(folder, part)
@@ -133,7 +133,7 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
 
 
 def picture_size(path: str, revision: str | None = None) -> int:
-    """Height and width of a model's pictures, as far as its files say; 512 if they are not here.
+    """The longer side of a model's pictures, as far as its files say; 512 if they are not here.
 
     Args:
         path: as of :func:`locate`.
@@ -148,7 +148,8 @@ def picture_size(path: str, revision: str | None = None) -> int:
         folder = Path(locate(path, revision).location)
         latents = json.loads((folder / "unet" / "config.json").read_text())["sample_size"]
         levels = json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]
-        return int(latents * 2 ** (len(levels) - 1))
+        longest = max(latents) if isinstance(latents, list) else latents
+        return int(longest * 2 ** (len(levels) - 1))
     except (ConfigError, OSError, ValueError, KeyError, TypeError):  # no folder of this machine
         return 512
 

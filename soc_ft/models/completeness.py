@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.integrity import tensor_names
 from soc_ft.models.noise_schedule import check_scheduler_class
 
 CLASSES = {
@@ -45,17 +44,16 @@ def check_folder(folder: Path) -> None:
     _check_tokenizer(folder / "tokenizer", configs["text_encoder"].get("vocab_size"))
 
 
-def check_single_file(file: Path, given: frozenset[str]) -> None:
-    """Check that a ``.safetensors`` checkpoint has the parts that are not given otherwise.
+def check_single_file(names: Collection[str], given: Collection[str]) -> None:
+    """Check that a single-file checkpoint has the parts that are not given otherwise.
 
     Args:
-        file: the checkpoint.
+        names: of the tensors in it.
         given: parts that are taken from elsewhere.
 
     Raises:
-        ConfigError: it is no such file, or lacks a part.
+        ConfigError: it lacks a part.
     """
-    names = tensor_names(file)
     for part, prefix in SINGLE_FILE_PREFIXES.items():
         if part not in given and not any(name.startswith(prefix) for name in names):
             remedy = (

@@ -6,7 +6,7 @@ import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from soc_ft.models.availability import (
     variant_in,
     weight_files,
 )
+from soc_ft.models.completeness import check_single_file
 from soc_ft.models.noise_schedule import check_scheduler_class
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def load_pipeline(
         download(path, revision, variant)
         source = locate(path, revision, variant)
     check_files(source, given)
+    held = None
     if source.kind == "file":
-        _check_readable(Path(source.location), f"model.path={path}")
+        held = _check_readable(Path(source.location), f"model.path={path}")
     try:
         others = {
             part: _part(part, Path(given[part] or ""), None, dtype)
@@ -91,6 +93,8 @@ def load_pipeline(
             pipeline = random_pipeline(source.location)
             pipeline.register_modules(**others)
         elif source.kind == "file":
+            if held is not None:  # of others the header was read
+                check_single_file(held, others)
             pipeline = _from_file(source, single_file_config, others)
         else:
             pipeline = _from_folder(Path(source.location), variant, others, dtype)
@@ -133,12 +137,15 @@ def download(path: str, revision: str | None = None, variant: str | None = None)
         ) from error
 
 
-def _check_readable(file: Path, named: str) -> None:
+def _check_readable(file: Path, named: str) -> Collection[str] | None:
     """Check that a file of PyTorch, which may hold any Python objects, holds tensors alone.
 
     Args:
         file: others, such as .safetensors, are not looked at.
         named: how messages call it.
+
+    Returns:
+        The names of its tensors; None for a file that is not looked at.
 
     Raises:
         ConfigError: it holds more, or is damaged.
@@ -146,7 +153,7 @@ def _check_readable(file: Path, named: str) -> None:
     import torch
 
     if file.suffix not in PICKLED_SUFFIXES:
-        return
+        return None
     mapped = zipfile.is_zipfile(file)  # then nothing but the names is read
     try:
         with warnings.catch_warnings():
@@ -155,8 +162,10 @@ def _check_readable(file: Path, named: str) -> None:
     except Exception as error:  # torch, pickle and zipfile raise a dozen unrelated types
         remedy = _CONVERSION if code_in(error) else "get it anew"
         raise ConfigError(f"{named}: is refused, {unreadable(error)}; {remedy}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{named}: holds a {type(content).__name__} and no weights by name")
+    weights = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(weights, dict):
+        raise ConfigError(f"{named}: holds a {type(weights).__name__} and no weights by name")
+    return weights.keys()
 
 
 def _from_file(

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from soc_ft.errors import ConfigError
-from soc_ft.models.availability import Source, check_available, locate
+from soc_ft.models.availability import Source, check_available, locate, picture_size
 from tests.conftest import write_weights
 
 REMEDIES = ("model.path=/folder", "model.path=/file.safetensors", "experiment=quickstart")
@@ -103,6 +103,17 @@ def test_other_pipelines_are_refused(tmp_path: Path) -> None:
     assert "StableDiffusionXLPipeline" in message(str(folder))
     (folder / "model_index.json").write_text("no json")
     assert "not a diffusers index" in message(str(folder))
+
+
+@pytest.mark.parametrize(("latents", "size"), [(8, 32), ([8, 16], 64), (None, 512)])
+def test_the_size_of_pictures_is_read_from_the_files(
+    tmp_path: Path, latents: object, size: int
+) -> None:
+    """Breaks if rewards are tried on pictures of another size than the model's."""
+    folder = write_folder(tmp_path / "sd")
+    (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": latents}))
+    (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 2, 4]}))
+    assert picture_size(str(folder)) == size
 
 
 @pytest.mark.parametrize("path", [None, ""])

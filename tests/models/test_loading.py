@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from soc_ft.errors import ConfigError
 from soc_ft.models.architectures import random_pipeline
+from soc_ft.models.completeness import SINGLE_FILE_PREFIXES
 from soc_ft.models.finetune import Full, LoRA
 from soc_ft.models.loading import build_model, load_model
 from soc_ft.models.pipelines import load_pipeline
@@ -121,6 +122,19 @@ def test_unreadable_file(tmp_path: Path) -> None:
         load_pipeline(str(file))
     assert "\n" not in str(error.value)
     assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_file_of_pytorch_without_a_part(tmp_path: Path, part: str) -> None:
+    """Breaks if what a .ckpt lacks is said in the words and code of diffusers."""
+    file = tmp_path / "half.ckpt"
+    state = original_layout(random_pipeline("tiny"))
+    prefix = SINGLE_FILE_PREFIXES[part]
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+    torch.save({"state_dict": kept}, file)
+    said = rf"model\.path={file}: holds no {part} .*: model\.{part}=/folder"
+    with pytest.raises(ConfigError, match=said):
+        load_pipeline(str(file))
 
 
 def test_a_file_with_objects_in_it(tmp_path: Path) -> None:
