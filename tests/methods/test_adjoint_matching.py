@@ -22,7 +22,12 @@ MODES = {
     "full": ("cfg_mode=full",),
     "guided control alone": GUIDED_CONTROL,
 }
-SMALL = ("scheduler.num_steps=6", "method.regression_steps=3", "method.adjoint_batch=2")
+SMALL = (
+    "scheduler.num_steps=6",
+    "method.regression_steps=3",
+    "method.adjoint_batch=2",
+    "trainer.batch_size=3",
+)
 
 
 def adjoint_matching(*overrides: str) -> RewardFineTuning:
