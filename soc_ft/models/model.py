@@ -277,7 +277,6 @@ class DiffusionModel(nn.Module):
         _copy_into(own, given)
 
 
-@torch.no_grad()
 def _copy_into(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     if problem := _mismatch(own, given):
         raise ConfigError(

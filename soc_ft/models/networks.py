@@ -9,7 +9,7 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -116,7 +116,6 @@ class Networks(nn.Module, ABC):
         """The parameters to optimise, in the order of :meth:`trainable_state`."""
         return (self.trained.get_parameter(name) for name in self._trainable)
 
-    @torch.no_grad()
     def refresh_anchor(self, name: str, decay: float = 0.0) -> None:
         """Let an anchor follow the trained weights: anchor <- decay anchor + (1 - decay) trained.
 
@@ -129,10 +128,7 @@ class Networks(nn.Module, ABC):
         """
         trained = self.trainable_state()
         for key, tensor in self.anchor_state(name).items():
-            if decay == 0:
-                tensor.copy_(trained[key])
-            else:
-                tensor.lerp_(trained[key], 1 - decay)
+            tensor.lerp_(trained[key], 1 - decay)
 
 
 class TwoNetworks(Networks):
@@ -275,22 +271,26 @@ class AdaptedNetwork(Networks):
         }
 
     def _checkpoint(self, block: nn.Module, *inputs: Any) -> Any:
-        # The backward pass runs after base_output has switched the adapters on again.
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), self._using(active)
+        # When blocks are recomputed, base_output has switched the adapters on again.
+        adapter = self._active
 
-        active = self._active
-        return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+        def evaluated(*inputs: Any) -> Any:
+            with self._using(adapter):
+                return block(*inputs)
+
+        return checkpoint(evaluated, *inputs, use_reentrant=False)
 
     @contextmanager
     def _using(self, adapter: str | None) -> Iterator[None]:
-        """One adapter, or none of them."""
-        before = self._active
+        """One adapter, or none of them; then the trained one again."""
+        if adapter == self._active:  # of a checkpointed block, nearly always
+            yield
+            return
         self._switch(adapter)
         try:
             yield
         finally:
-            self._switch(before)
+            self._switch(TRAINED)
 
     def _switch(self, adapter: str | None) -> None:
         for layer in self._layers:

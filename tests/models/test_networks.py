@@ -158,10 +158,30 @@ def test_gradients_through_all_three_at_once(mode: str, checkpointing: bool) -> 
     torch.testing.assert_close(gradients(other, reversed), gradients(model, list))
 
 
+def test_recomputed_blocks_are_differentiated_again_and_switched_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks if a second pass through a graph fails, or each block switches each of its layers."""
+    model, (x, t, condition) = anchored("lora", network_checkpointing=True)
+    x.requires_grad_()
+    switched: list[str | None] = []
+    switch = model.networks._switch
+    monkeypatch.setattr(
+        model.networks, "_switch", lambda adapter: (switched.append(adapter), switch(adapter))
+    )
+    for predict, switches in ((model.trained, False), (model.base, True)):
+        output = predict(x, t, condition).sum()
+        switched.clear()
+        first = torch.autograd.grad(output, x, retain_graph=True)
+        assert bool(switched) == switches
+        torch.testing.assert_close(torch.autograd.grad(output, x), first, rtol=0, atol=0)
+
+
 @each_mode
 def test_an_anchor_gives_no_gradient(mode: str) -> None:
     """Breaks if a graph is built for a policy that is never differentiated."""
     model, (x, t, condition) = anchored(mode, "old")
+    assert not model.networks.anchor_output("old", x, t, condition).requires_grad
     assert not model.anchor("old", x.requires_grad_(), t, condition).requires_grad
 
 
