@@ -23,6 +23,9 @@ MODES: dict[str, FineTuning] = {
 }
 """The fine-tuning modes that train something."""
 
+PARTS = ("unet", "vae", "text_encoder")
+"""Of a pipeline, with weights."""
+
 Inputs = tuple[Tensor, Tensor, Condition]
 
 
@@ -82,3 +85,11 @@ def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Whether two states have the same names and, bit for bit, the same numbers."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def assert_same_weights(one: StableDiffusionPipeline, other: StableDiffusionPipeline) -> None:
+    """Bit for bit, under the same names."""
+    for part in PARTS:
+        state, expected = (getattr(pipeline, part).state_dict() for pipeline in (one, other))
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], expected[name]) for name in state)

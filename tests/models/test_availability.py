@@ -13,7 +13,14 @@ import pytest
 from huggingface_hub import constants
 
 from soc_ft.errors import ConfigError
-from soc_ft.models.availability import Source, check_available, locate, picture_size
+from soc_ft.models.availability import (
+    Source,
+    check_available,
+    locate,
+    picture_size,
+    variant_in,
+    variant_of,
+)
 from tests.conftest import write_weights
 
 REMEDIES = ("model.path=/folder", "model.path=/file.safetensors", "experiment=quickstart")
@@ -47,13 +54,14 @@ def message(path: str | None, **arguments: str) -> str:
     return str(error.value)
 
 
-def test_what_is_there_is_found(tmp_path: Path) -> None:
+def test_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a complete folder, file or architecture is refused or mistaken for another."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     folder = write_folder(tmp_path / "sd")
-    file = tmp_path / "sd.safetensors"
-    file.touch()
-    assert locate(str(folder)) == Source("folder", str(folder))
-    assert locate(str(file)) == Source("file", str(file))
+    assert locate(str(folder)) == locate("~/sd") == Source("folder", str(folder))
+    for file in (tmp_path / "sd.safetensors", tmp_path / "sd.ckpt"):
+        file.touch()
+        assert locate(str(file)) == Source("file", str(file))
     assert locate("random:tiny") == Source("random", "tiny")
 
 
@@ -64,13 +72,16 @@ def test_what_is_there_is_found(tmp_path: Path) -> None:
         ("{tmp}/absent.safetensors", "there is no file"),
         ("{tmp}/absent.ckpt", "there is no file"),
         ("{tmp}/empty", "no model_index.json"),
-        ("{tmp}/partial", "partial/vae has no weights"),
+        ("{tmp}/no unet", "no unet/unet has no weights"),
+        ("{tmp}/no vae", "no vae/vae has no weights"),
+        ("{tmp}/no text_encoder", "no text_encoder/text_encoder has no weights"),
     ],
 )
 def test_what_is_missing_is_named_with_three_remedies(tmp_path: Path, path: str, said: str) -> None:
     """Breaks if a message does not say what was looked for, where, and what to do."""
     (tmp_path / "empty").mkdir()
-    (write_folder(tmp_path / "partial") / "vae" / "model.safetensors").unlink()
+    for part in ("unet", "vae", "text_encoder"):
+        (write_folder(tmp_path / f"no {part}") / part / "model.safetensors").unlink()
     path = path.format(tmp=tmp_path)
     text = message(path)
     assert f"model.path={path}" in text
@@ -95,6 +106,38 @@ def test_missing_variant(tmp_path: Path) -> None:
     assert "only of fp16" in message(str(folder))
     (folder / "vae" / "model.fp16.safetensors").rename(folder / "vae" / "model.safetensors")
     check_available({"path": str(folder), "variant": "fp16"})
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+@pytest.mark.parametrize("shard", ["", "-00001-of-00002"])
+def test_names_of_weight_files(
+    tmp_path: Path, variant: str | None, suffix: str, shard: str
+) -> None:
+    """Breaks if weights in several files, or in PyTorch's own format, count for none."""
+    folder = write_folder(tmp_path / "sd")
+    name = f"model{'.' if variant else ''}{variant or ''}{shard}.{suffix}"
+    file = (folder / "unet" / "model.safetensors").rename(folder / "unet" / name)
+    assert variant_of(file) == (variant or "")
+    assert variant_in(file.parent, variant) == variant
+    assert variant_in(file.parent, "fp8") is None
+    assert locate(str(folder), variant=variant) == Source("folder", str(folder))
+
+
+def test_variant_of_the_embedded_model() -> None:
+    """Breaks if a variant that the package does not have is noticed only while loading."""
+    assert locate("embedded:shapes").kind == "folder"
+    assert "no weights of variant fp8" in message("embedded:shapes", variant="fp8")
+
+
+def test_size_of_pictures(tmp_path: Path) -> None:
+    """Breaks if a reward is tried on pictures of another size than the model makes."""
+    folder = write_folder(tmp_path / "sd")
+    assert picture_size(str(folder)) == 512  # its autoencoder does not say
+    (folder / "vae" / "config.json").write_text('{"block_out_channels": [8, 8, 8]}')
+    assert picture_size(str(folder)) == 8 * 4
+    assert picture_size("random:tiny") == 16
+    assert picture_size("random:nothing") == picture_size(str(tmp_path / "absent")) == 512
 
 
 def test_other_pipelines_are_refused(tmp_path: Path) -> None:
@@ -156,6 +199,45 @@ def test_cached_hub_id_needs_no_network(hub_cache: Path) -> None:
     assert locate("someone/some-model", revision=commit) == Source("folder", str(folder))
     (folder / "unet" / "model.safetensors").unlink()
     assert "unet has no weights" in message("someone/some-model")
+
+
+def test_revisions_and_variants_in_the_cache(hub_cache: Path) -> None:
+    """Breaks if another commit or other files are used than the ones that are named."""
+    repository, commits = "someone/some-model", ("1" * 40, "2" * 40, "3" * 40)
+    main = write_folder(cache_snapshot(hub_cache, repository, commits[0]))
+    half = write_folder(main.parent / commits[1])
+    write_folder(main.parent / commits[2], "StableDiffusionXLPipeline")
+    for part in ("unet", "vae", "text_encoder"):
+        (half / part / "model.safetensors").rename(half / part / "model.fp16.safetensors")
+    assert locate(repository) == Source("folder", str(main))
+    assert locate(repository, commits[1], "fp16") == Source("folder", str(half))
+    check_available({"path": repository, "revision": commits[1], "variant": "fp16"})
+    assert "only of fp16" in message(repository, revision=commits[1])
+    assert "variant fp16" in message(repository, variant="fp16")
+    assert "StableDiffusionXLPipeline" in message(repository, revision=commits[2])
+
+
+def test_size_of_pictures_of_a_revision(hub_cache: Path) -> None:
+    """Breaks if a reward is tried on pictures of the main branch's size."""
+    main = write_folder(cache_snapshot(hub_cache, "someone/some-model", "1" * 40))
+    other = write_folder(main.parent / ("2" * 40))
+    for folder, size in ((main, 8), (other, 24)):
+        (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": size}))
+        (folder / "vae" / "config.json").write_text('{"block_out_channels": [8, 8]}')
+    assert picture_size("someone/some-model") == 16
+    assert picture_size("someone/some-model", "2" * 40) == 48
+
+
+def test_the_hub_is_asked_for_the_revision(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a revision that does not exist is taken for the main branch."""
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        "soc_ft.models.availability.obstacle", lambda *arguments: asked.append(arguments)
+    )
+    assert locate("someone/some-model", "v2") == Source("hub", "someone/some-model")
+    assert asked == [("someone/some-model", "model_index.json", "v2")]
 
 
 def test_silent_hub_does_not_block(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

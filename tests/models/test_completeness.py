@@ -32,6 +32,13 @@ def refusal(*schedule: Any, **settings: Any) -> str:
     return str(error.value)
 
 
+def old_layout(tokenizer: Path, **vocabulary: int) -> None:
+    """Keep a tokenizer in the files that it had before ``tokenizer.json``."""
+    (tokenizer / "tokenizer.json").unlink()
+    (tokenizer / "merges.txt").touch()
+    edited(tokenizer / "vocab.json", **vocabulary)
+
+
 Change = Callable[[Path], object]
 
 DAMAGES: dict[str, tuple[Change, str]] = {
@@ -56,8 +63,17 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         ),
         "1 more (<m>)",
     ),
+    "tokens beyond in the old layout": (
+        lambda f: old_layout(f / "tokenizer", a=0, b=9, c=8, d=7, e=6),
+        "knows 3 tokens, .* 4 more (b, c, d); take",
+    ),
     "no size": (lambda f: edited(f / "unet/config.json", sample_size=None), "sample_size=null"),
     "odd size": (lambda f: edited(f / "unet/config.json", sample_size="8"), 'sample_size="8"'),
+    "no width": (
+        lambda f: edited(f / "unet/config.json", sample_size=[8, 0]),
+        "sample_size=[8, 0]",
+    ),
+    "three sides": (lambda f: edited(f / "unet/config.json", sample_size=[8] * 3), "=[8, 8, 8]"),
     "flow matching": (
         lambda f: edited(
             f / "scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"
@@ -79,6 +95,10 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "no configuration": (lambda f: (f / "vae/config.json").unlink(), "no {f}/vae/config.json"),
     "damaged configuration": (
         lambda f: (f / "vae/config.json").write_text("{"),
+        "{f}/vae/config.json cannot be read",
+    ),
+    "folder for a configuration": (
+        lambda f: (f / "vae/config.json").rename(f / "old") and (f / "vae/config.json").mkdir(),
         "{f}/vae/config.json cannot be read",
     ),
     "list for a configuration": (
@@ -103,6 +123,30 @@ def test_a_folder_that_is_incomplete_or_does_not_fit(tmp_path: Path, damage: str
     for part in said.format(f=folder).split(".*"):
         assert part in message
     assert f"model.path={folder}" in message or message.startswith("scheduler")
+
+
+WHOLE: dict[str, Change] = {
+    "two sides": lambda f: edited(f / "unet/config.json", sample_size=[8, 16]),
+    "classes": lambda f: edited(f / "model_index.json", vae=["diffusers", "AutoencoderKL"]),
+    "old tokenizer": lambda f: old_layout(f / "tokenizer", a=0, b=1, c=2),
+    "nulls": lambda f: (
+        edited(f / "tokenizer/tokenizer.json", model=None, added_tokens=None),
+        edited(f / "tokenizer/tokenizer_config.json", added_tokens_decoder=None),
+    ),
+    "tokenizer without a vocabulary": lambda f: edited(f / "tokenizer/tokenizer.json", model={}),
+    "unknown vocabulary": lambda f: edited(f / "text_encoder/config.json", vocab_size=None),
+    "grid of the checkpoint": lambda f: edited(
+        f / "scheduler/scheduler_config.json", timestep_spacing="trailing"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_folder_that_is_whole_in_another_way(tmp_path: Path, kind: str) -> None:
+    """Breaks if a usual folder of someone else's is refused."""
+    folder = write_folder(tmp_path / "sd")
+    WHOLE[kind](folder)
+    check_available({"path": str(folder)}, {}, 1000 if kind.startswith("grid") else 50)
 
 
 @pytest.mark.parametrize(

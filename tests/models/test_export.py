@@ -191,3 +191,19 @@ def test_merging_copies_the_network_alone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(StableDiffusion, "__deepcopy__", copied, raising=False)
     export_pipeline(model, tmp_path, "folder")
     assert (tmp_path / "model_index.json").exists()
+
+
+def test_lora_is_merged_in_full_precision(tmp_path: Path) -> None:
+    """Breaks if updates drown in the rounding of the frozen weights that they are added to."""
+    model = make_model(LoRA(rank=2, alpha=6), frozen_dtype=torch.bfloat16)
+    perturb(model)
+    export_pipeline(model, tmp_path, "folder")
+    (file,) = (tmp_path / "unet").glob("*.safetensors")
+    written, state = load_file(file), model.trainable_state()
+    base = make_pipeline().unet.bfloat16().float().state_dict()
+    first = [name for name in state if ".lora_A." in name]
+    for name in first:
+        weight = name.partition(".lora_A.")[0] + ".weight"
+        update = 3 * state[name.replace(".lora_A.", ".lora_B.")] @ state[name]
+        assert written[weight].dtype == torch.float32
+        torch.testing.assert_close(written[weight], base[weight] + update, rtol=0, atol=1e-6)

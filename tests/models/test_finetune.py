@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError
+from soc_ft.files import conf_dir
 from soc_ft.models.finetune import FineTuning, Frozen, Full, LoRA, Offset
-from tests.models.small import make_inputs, make_model
+from tests.models.small import make_inputs, make_model, perturb
 
 
 @pytest.mark.parametrize("mode", [Full(), LoRA(rank=2)], ids=["full", "lora"])
@@ -35,6 +39,29 @@ def test_last_layer_of_the_offset_has_the_documented_spread() -> None:
     layer = make_model(Offset(init_scale=0.5)).networks.trained.conv_out
     assert layer.weight.std().item() == pytest.approx(0.5 / (32 * 9) ** 0.5, rel=0.1)
     assert not layer.bias.any()
+
+
+def test_lora_adds_alpha_over_rank_times_its_factors() -> None:
+    """Breaks if the updates are scaled otherwise, so that weights mean another model elsewhere."""
+    model, merged = make_model(LoRA(rank=2, alpha=6)), make_model(Full())
+    perturb(model)
+    weights = merged.trainable_state()
+    state = model.trainable_state()
+    for name in (name for name in state if ".lora_A." in name):
+        update = state[name.replace(".lora_A.", ".lora_B.")] @ state[name]
+        weights[name.partition(".lora_A.")[0] + ".weight"] += 6 / 2 * update
+    inputs = make_inputs(model)
+    trained = model.trained(*inputs)
+    assert not torch.allclose(trained, model.base(*inputs), atol=1e-2)
+    torch.testing.assert_close(merged.trained(*inputs), trained, rtol=1e-4, atol=1e-4)
+
+
+def test_first_factors_of_lora_have_the_documented_spread() -> None:
+    """Breaks if they are not Gaussian with the standard deviation 1 / rank, as in diffusers."""
+    state = make_model(LoRA(rank=4)).trainable_state()
+    drawn = torch.cat([tensor.flatten() for name, tensor in state.items() if ".lora_A." in name])
+    assert drawn.std().item() == pytest.approx(1 / 4, rel=0.05)
+    assert (drawn.abs() > 2 / 4).float().mean().item() == pytest.approx(0.0455, rel=0.2)
 
 
 @pytest.mark.parametrize("mode", [LoRA, Offset], ids=["lora", "offset"])
@@ -83,6 +110,16 @@ def test_lora_targets_are_names_or_their_ends() -> None:
         "1.to_q",
         "2.to_k",
     }
+
+
+@pytest.mark.parametrize("mode", [Full, LoRA, Offset])
+def test_defaults_are_those_of_the_configuration(mode: type[Full | LoRA | Offset]) -> None:
+    """Breaks if the command line and Python train another model where nothing is said."""
+    settings = OmegaConf.load(conf_dir() / "finetune" / f"{mode.__name__.lower()}.yaml")
+    own = OmegaConf.create(asdict(mode()))
+    assert own.keys() == settings.keys() - {"_target_"}
+    for key in own.keys() - {"seed"}:  # which is the run's
+        assert own[key] == settings[key]
 
 
 @pytest.mark.parametrize("setting", [{"rank": 0}, {"alpha": 0}])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from soc_ft.errors import ConfigError
-from soc_ft.models.finetune import LoRA, Offset
+from soc_ft.models.finetune import Frozen, Full, LoRA, Offset
 from tests.models.small import MODES, copied, make_inputs, make_model, perturb, same
+from tests.models.two_tensors import make_other
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -64,6 +65,15 @@ def test_checkpointing_does_not_change_gradients(mode: str) -> None:
             [*torch.autograd.grad(base, x), *torch.autograd.grad(trained, [x, *weights])]
         )
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("mode", ["full", "offset"])
+def test_checkpointing_reaches_both_networks(mode: str) -> None:
+    """Breaks if the activations of the base, differentiated by an adjoint, are all kept."""
+    for checkpointing in (False, True):
+        networks = make_model(MODES[mode], network_checkpointing=checkpointing).networks
+        for network in (networks.base, networks.trained):
+            assert network.is_gradient_checkpointing is checkpointing
 
 
 @each_mode
@@ -163,6 +173,30 @@ def test_a_small_offset_is_small_in_every_precision() -> None:
         inputs = make_inputs(model)
         difference = (model.trained(*inputs) - model.base(*inputs)).detach()
         assert 0 < difference.std() < 2e-3
+
+
+def test_half_precision_is_that_of_the_base() -> None:
+    """Breaks if what is trained computes in bfloat16 beside a base in another precision."""
+    model = make_other(Full(), frozen_dtype=torch.float16)
+    perturb(model)
+    x, t, condition = make_inputs(model)
+    with torch.autocast("cpu", torch.float16):
+        expected = model.family.call(model.networks.trained, x, t, condition)
+    assert torch.equal(model.trained(x, t, condition), expected)
+
+
+def test_prompts_come_without_a_graph() -> None:
+    """Breaks if a text encoder that a family forgot to freeze is differentiated with each loss."""
+    model = make_other(Frozen())
+    model.family.letters.requires_grad_(True)
+    assert not model.encode(["a"]).sequence.requires_grad
+
+
+def test_the_device_is_that_of_the_weights() -> None:
+    """Breaks if prompts are encoded, or noise is drawn, where the model no longer is."""
+    model = make_model(Frozen())
+    assert model.device == torch.device("cpu")
+    assert model.to("meta").device == torch.device("meta")
 
 
 def test_stays_in_evaluation_mode() -> None:

@@ -127,6 +127,18 @@ def test_step_draws_and_rounds_as_diffusers_does() -> None:
     assert torch.equal(rounded, exact.bfloat16())
 
 
+def test_a_deterministic_step_draws_nothing() -> None:
+    """Breaks if steps without noise move the generator, and with it all that is drawn later."""
+    soc = scheduler()
+    soc.set_timesteps(50)
+    x, generator = torch.ones(1, 4), torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    soc.step(x, 999, x, 0.0, generator=generator)
+    assert torch.equal(generator.get_state(), before)
+    soc.step(x, 999, x, 0.1, generator=generator)
+    assert not torch.equal(generator.get_state(), before)
+
+
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_control_process_in_single_precision(prediction_type: str) -> None:
     """Breaks if the float32 steps of a pipeline drift from the core beyond rounding."""
@@ -207,16 +219,27 @@ def test_adapting_a_checkpoint_keeps_what_is_not_changed() -> None:
         prediction_type="v_prediction",
         steps_offset=1,
     ).config
-    kept = adapt_scheduler(checkpoint)
+    kept = adapt_scheduler({**checkpoint, "clip_sample": True, "thresholding": True})
     assert kept.config.steps_offset == 1
     assert kept.config.prediction_type == "v_prediction"
     assert kept.betas[0] == pytest.approx(0.1)
     assert not kept.config.clip_sample
+    assert not kept.config.thresholding
 
     changed = adapt_scheduler(checkpoint, beta_start=0.002, timestep_spacing="trailing")
     assert changed.betas[0] == pytest.approx(0.002)
     assert changed.betas[-1] == pytest.approx(0.012)
     assert changed.config.timestep_spacing == "trailing"
+
+
+def test_the_schedule_of_the_betas_is_changed_alone() -> None:
+    """Breaks if another schedule is asked for and the checkpoint's stays, or its ends go."""
+    checkpoint = PNDMScheduler(
+        beta_start=0.01, beta_end=0.04, beta_schedule="scaled_linear", num_train_timesteps=3
+    ).config
+    for schedule, between in (("linear", 0.025), ("scaled_linear", 0.0225)):
+        adapted = adapt_scheduler(checkpoint, beta_schedule=schedule)
+        assert adapted.betas.tolist() == pytest.approx([0.01, between, 0.04])
 
 
 def test_new_betas_do_without_the_checkpoints_rescaling() -> None:

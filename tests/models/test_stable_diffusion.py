@@ -37,6 +37,25 @@ def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> N
     assert "1 of 3 prompts are longer than the 77 tokens" in caplog.messages[-1]
 
 
+def test_a_text_encoder_that_wants_a_mask_gets_it() -> None:
+    """Breaks if padding is read by an encoder that was trained without seeing it."""
+    pipeline = make_pipeline()
+    unmasked = pipeline.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+    pipeline.text_encoder.config.use_attention_mask = True
+    masked = pipeline.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+    assert not torch.allclose(masked, unmasked, atol=1e-3)
+    assert torch.equal(StableDiffusion(pipeline).encode(PROMPTS).sequence, masked)
+
+
+def test_latents_that_are_not_square() -> None:
+    """Breaks if height and width change places, or a pair of sizes is not understood."""
+    pipeline = make_pipeline()
+    pipeline.unet.register_to_config(sample_size=(8, 16))
+    family = StableDiffusion(pipeline)
+    assert family.latent_shape == (4, 8, 16)
+    assert family.decode(torch.zeros(1, *family.latent_shape)).shape == (1, 3, 16, 32)
+
+
 @pytest.mark.parametrize(
     ("latent_channels", "prediction_type", "guidance_scale", "eta"),
     [

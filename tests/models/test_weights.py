@@ -39,6 +39,15 @@ def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
     assert same(load_weights(tmp_path / "last.ckpt"), {"a": torch.ones(2)})
 
 
+def test_weights_of_a_gpu_are_read_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a checkpoint of a machine with a GPU cannot be read elsewhere, or fills a GPU."""
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    torch.save({"state_dict": {"a": torch.ones(2)}}, tmp_path / "last.ckpt")
+    assert load_weights(tmp_path / "last.ckpt")["a"].device == torch.device("cpu")
+
+
 class Code:
     """Makes a folder when it is unpickled."""
 
@@ -114,8 +123,24 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     """Breaks if cleaning up hides why it failed."""
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "kept.safetensors"
-    with pytest.raises(RunError, match=f"{re.escape(str(path))}: cannot be saved"):
+    with pytest.raises(RunError, match=f"{re.escape(str(path))}: cannot be saved") as error:
         save_weights(WEIGHTS, path)
+    assert "intact" not in str(error.value)
+
+
+def test_a_draft_is_beside_its_place_and_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a draft is on another disk, is taken for weights, or two processes share one."""
+    drafts = []
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        with replacing_weights(tmp_path / "best.safetensors") as draft:
+            draft.touch()
+        drafts.append(draft)
+    assert {draft.parent for draft in drafts} == {tmp_path}
+    assert not {draft.suffix for draft in drafts} & {".safetensors", ".ckpt"}
+    assert drafts[0] != drafts[1]
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
