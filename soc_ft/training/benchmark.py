@@ -176,7 +176,7 @@ def measure(
         run.trainer.checkpoint_every = steps + 2
         checkpoints = build_checkpoints(run, folder)
         trainer = build_trainer(run, folder, RunLogger(folder), checkpoints)
-        trainer.fit(module)
+        trainer.fit(module, weights_only=True)
         timed = [record.metrics for record in Journal(folder / JOURNAL_FILE).read()][1:]
     device = trainer.strategy.root_device
     module.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +125,9 @@ def build_trainer(
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """The Lightning trainer: one batch is one optimizer step, validated every few of them."""
+    for announcing in ("lightning.pytorch", "lightning.fabric"):
+        # Its tips are not the run's messages; it sets its own level when it is imported.
+        logging.getLogger(announcing).setLevel(logging.ERROR)
     settings = run.trainer
     return Trainer(
         accelerator=settings.accelerator,

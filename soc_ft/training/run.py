@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from soc_ft.training.scorers import build_scorers, prepare_torch
 if TYPE_CHECKING:
     from soc_ft.models.model import DiffusionModel
     from soc_ft.training.module import RewardFineTuning
+
+_TALKATIVE = ("diffusers", "transformers")
 
 
 def train(
@@ -61,11 +64,24 @@ def train(
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keep the libraries' own announcements out of the way of the run's messages."""
-    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-        yield
+    """Keep the libraries' own announcements out of the way of the run's messages.
+
+    Lightning, which sets its own level when it is imported, is silenced where its trainer is built.
+    """
+    verbosity = {f"{name.upper()}_VERBOSITY": "error" for name in _TALKATIVE}
+    before = {name: os.environ.get(name) for name in verbosity}
+    os.environ.update(verbosity)  # which they read when they are imported
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)  # if they are already
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

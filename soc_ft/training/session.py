@@ -92,12 +92,12 @@ def _fit(
     """Measure the base model, fine-tune, and measure the last step if asked and not done."""
     if resumed is None:
         trainer.logger.rewind(0)  # type: ignore[union-attr]
-        trainer.validate(module, verbose=False)
+        trainer.validate(module, verbose=False, weights_only=True)
     else:
         _log.info("Resuming from %s", resumed)
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
     if measure_last and trainer.global_step not in module.validator.results:
-        trainer.validate(module, verbose=False)
+        trainer.validate(module, verbose=False, weights_only=True)
 
 
 def _logger(config: DictConfig, folder: Path, plain: dict[str, Any], origin: Origin) -> RunLogger:

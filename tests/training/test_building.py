@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_the_script_of_a_batch_job_starts_its_processes_itself(
     environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
     assert not environment.creates_processes_externally
     assert trainer.num_devices == 2
+
+
+def test_lightning_announces_nothing(tmp_path: Path) -> None:
+    """Breaks if its tips, and what it thinks of the machine, stand between a run's messages."""
+    announcer = logging.getLogger("lightning.pytorch")
+    announcer.setLevel(logging.INFO)  # as its import does
+    run = check(composed(*TINY))
+    build_trainer(run, tmp_path, RunLogger(tmp_path), build_checkpoints(run, tmp_path))
+    assert not announcer.isEnabledFor(logging.INFO)
 
 
 def test_anchors_that_a_method_needs_are_there() -> None:
