@@ -63,6 +63,10 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         ),
         "1 more (<m>)",
     ),
+    "tokens beyond in a fast tokenizer": (
+        lambda f: edited(f / "tokenizer/tokenizer.json", model={"vocab": {"a": 0, "z": 3}}),
+        "1 more (z)",
+    ),
     "tokens beyond in the old layout": (
         lambda f: old_layout(f / "tokenizer", a=0, b=9, c=8, d=7, e=6),
         "knows 3 tokens, .* 4 more (b, c, d); take",
@@ -135,6 +139,9 @@ WHOLE: dict[str, Change] = {
     ),
     "tokenizer without a vocabulary": lambda f: edited(f / "tokenizer/tokenizer.json", model={}),
     "unknown vocabulary": lambda f: edited(f / "text_encoder/config.json", vocab_size=None),
+    "scheduler of no class": lambda f: edited(
+        f / "scheduler/scheduler_config.json", _class_name=None
+    ),
     "grid of the checkpoint": lambda f: edited(
         f / "scheduler/scheduler_config.json", timestep_spacing="trailing"
     ),
@@ -146,13 +153,16 @@ def test_a_folder_that_is_whole_in_another_way(tmp_path: Path, kind: str) -> Non
     """Breaks if a usual folder of someone else's is refused."""
     folder = write_folder(tmp_path / "sd")
     WHOLE[kind](folder)
-    check_available({"path": str(folder)}, {}, 1000 if kind.startswith("grid") else 50)
+    settings = {"path": str(folder), "vae": None, "text_encoder": None}
+    check_available(settings, {}, 1000 if kind.startswith("grid") else 50)
+    check_available(settings, {"timestep_spacing": "trailing"}, 1000)
 
 
 @pytest.mark.parametrize(
     ("config", "changes", "num_steps", "said"),
     [
         ({"rescale_betas_zero_snr": True}, {}, 50, "rescale_betas_zero_snr=true .*=memoryless"),
+        ({"rescale_betas_zero_snr": True}, {"beta_end": None}, 50, "rescale_betas_zero_snr=true"),
         ({}, {}, 1000, "steps_offset=1 .*timestep 1000"),
         ({"num_train_timesteps": 100}, {}, 101, "has 100 training timesteps"),
     ],
@@ -203,7 +213,7 @@ def test_a_single_file_without_a_part(tmp_path: Path, part: str) -> None:
         return
     assert f"model.{part}=/folder" in message
     given = write_folder(tmp_path / "sd") / part
-    check_available({"path": str(file), part: str(given)})
+    check_available({"path": str(file), part: str(given)}, {}, 2000)  # its grid is not known yet
     (given / "model.safetensors").unlink()
     message = refusal(path=str(file), **{part: str(given)})
     assert f"model.{part}={given}: {given} has no weights" in message
