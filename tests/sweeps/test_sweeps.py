@@ -242,7 +242,8 @@ def test_two_tasks_train_as_one_process_does(
     assert [step for step, _ in one] == [step for step, _ in two]
     for (_, expected), (_, metrics) in zip(one, two, strict=True):
         assert metrics.keys() == expected.keys()
-        for name in expected:
+        # Processes evaluate networks equally often, so some evaluate what counts for nothing.
+        for name in expected.keys() - {"train/evaluations_forward", "train/evaluations_backward"}:
             assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
 
 
