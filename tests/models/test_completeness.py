@@ -246,6 +246,16 @@ def test_the_weight_files_that_will_be_read_are_looked_at(
     assert f"model.vae={given}: " in refusal(path=str(folder), vae=str(given))
 
 
+@pytest.mark.parametrize(
+    "name", ["diffusion_pytorch_model.safetensors", "model.safetensors", "pytorch_model.bin"]
+)
+def test_weights_are_looked_at_under_each_of_their_names(tmp_path: Path, name: str) -> None:
+    """Breaks if a damaged file passes for one that nobody reads."""
+    vae = write_folder(tmp_path / "sd") / "vae"
+    (vae / "model.safetensors").rename(vae / name).write_bytes(b"\x09")
+    assert f"/vae/{name} is cut off or damaged" in refusal(path=str(vae.parent))
+
+
 def test_a_part_of_which_a_file_is_missing(tmp_path: Path) -> None:
     """Breaks if a folder with some of its shards passes."""
     unet = write_folder(tmp_path / "sd") / "unet"
@@ -258,8 +268,10 @@ def test_a_part_of_which_a_file_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 100, (8).to_bytes(8, "little")])
-def test_a_damaged_single_file(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_damaged_single_file(tmp_path: Path, suffix: str, content: bytes) -> None:
     """Breaks if a download that was cut off is read for minutes, or asks for a configuration."""
-    file = tmp_path / "cut.safetensors"
+    check_available({"path": str(write_weights(tmp_path / "whole.ckpt"))})
+    file = tmp_path / f"cut{suffix}"
     file.write_bytes(content)
     assert "cut off or damaged" in refusal(path=str(file))
