@@ -143,7 +143,7 @@ def _imported(component: Component, key: str) -> Any:
         imported = importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"{place} ({error})") from None
-    except Exception as error:  # whatever a person's own module raises
+    except (Exception, SystemExit) as error:  # whatever a person's own module raises
         said = " ".join(str(error).split())
         raise ConfigError(f"{place} ({type(error).__name__}: {said})") from None
     if not hasattr(imported, name):

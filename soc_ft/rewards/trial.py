@@ -94,7 +94,7 @@ def _called(called: Callable[..., Any], named: str, *arguments: Any) -> Any:
         return called(*arguments)
     except SocFtError:
         raise
-    except Exception as error:  # whatever a person's own code raises
+    except (Exception, SystemExit) as error:  # whatever a person's own code raises
         said = " ".join(str(error).split())[:300]
         place = _own_line(error)
         raise ConfigError(
@@ -103,7 +103,7 @@ def _called(called: Callable[..., Any], named: str, *arguments: Any) -> Any:
         ) from error
 
 
-def _own_line(error: Exception) -> traceback.FrameSummary:
+def _own_line(error: BaseException) -> traceback.FrameSummary:
     """The innermost line that is not of an installed package."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])

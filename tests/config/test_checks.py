@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def test_wrong_values_are_named(overrides: list[str], words: list[str]) -> None:
     line = refused(*overrides)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("raise SystemExit('bye')", "cannot be imported (SystemExit: bye)"),
+        ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+        ("Own = 3", "is a int and no reward; give a class"),
+        ("class Own:\n    name = 'own'", "is no reward, it lacks __call__, to"),
+    ],
+)
+def test_a_module_that_holds_no_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, words: str
+) -> None:
+    """Breaks when what a person's own module does, or lacks, ends the check without a line."""
+    (tmp_path / "own_module.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_module", raising=False)
+    line = refused("reward._target_=own_module.Own")
+    assert line.startswith("reward._target_=own_module.Own: ")
+    assert words in line
 
 
 def test_a_reward_without_gradient_is_refused_for_a_method_that_needs_it() -> None:

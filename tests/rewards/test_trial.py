@@ -32,6 +32,10 @@ def _raise(scores: Tensor) -> Tensor:
     raise KeyError("colour")
 
 
+def _exit(scores: Tensor) -> Tensor:
+    raise SystemExit("bye")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -47,6 +51,7 @@ def _raise(scores: Tensor) -> Tensor:
         (lambda s: s * torch.nan, "returned nan"),
         (lambda s: s * torch.inf, "inf"),
         (lambda s: (100 * s).long(), "numbers of torch.int64"),
+        (_exit, "raised SystemExit when it was tried on two random pictures, bye (test_trial"),
         (_raise, "raised KeyError when it was tried on two random pictures, 'colour' (test_trial"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,23 @@ def test_rows_are_dealt_and_batches_are_alike(validator: Any, ranks: int) -> Non
     assert len(rows) < 6 + ranks
     if ranks == 1:
         assert dealt == [[[0, 1], [2, 3], [4, 5]]]
+
+
+def test_held_out_pictures_without_a_finite_score_are_counted(
+    validator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks when means that are NaN appear without a word, or the word comes at every step."""
+    fresh = replace(validator)
+    broken = torch.tensor([True, False, True, False, False, True])
+    for _ in ("base model", "fine-tuned"):
+        for rows in ([0, 1, 2, 3], [4, 5]):
+            fresh.measure(rows)
+            fresh._measured[-1]["reward"][broken[rows]] = torch.nan
+        fresh.finish()
+    assert caplog.messages == [
+        "reward redness: 3 of 6 held-out pictures of the base model have no finite score; means "
+        "over them have none either"
+    ]
 
 
 class Squares:
