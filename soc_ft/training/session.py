@@ -72,13 +72,15 @@ def carry_out(
         resumed = last if run.resume == "auto" and last.is_file() else None
         threads = Threads(run.trainer.threads, run.trainer.devices, uses_cpu(run))
         module = build_module(config, run, folder, scorers, model)
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        plain: Any = OmegaConf.to_container(config, resolve=True)
         logger = _logger(config, folder, plain, origin)
         trainer = build_trainer(run, folder, logger, checkpoints, [threads])
         with ending(trainer, logger, checkpoints, folder, resumed is not None):
             _begin(logger, folder, plain, origin, resumed is not None)
             device = str(trainer.strategy.root_device)
             trainer.print(introduction(run, folder, device, threads.count, resumed))
+            if resumed is None:
+                logger.rewind(0)
             _fit(trainer, module, resumed, run.validation.at_end)
             checkpoints.save_last(trainer)
             module.finish()
@@ -91,7 +93,6 @@ def _fit(
 ) -> None:
     """Measure the base model, fine-tune, and measure the last step if asked and not done."""
     if resumed is None:
-        trainer.logger.rewind(0)  # type: ignore[union-attr]
         trainer.validate(module, verbose=False, weights_only=True)
     else:
         _log.info("Resuming from %s", resumed)

@@ -117,9 +117,8 @@ def test_a_crashed_run_resumes_bit_by_bit(
     resumed = trained(name, tmp_path / "crashed", *steps)
     assert largest_difference(weights(tmp_path / "undisturbed"), weights(tmp_path / "crashed")) == 0
     assert curve(tmp_path / "undisturbed") == curve(tmp_path / "crashed")
-    undisturbed = torch.load(
-        tmp_path / "undisturbed" / "checkpoints" / "last.ckpt", weights_only=True
-    )["soc_ft"]
+    last = tmp_path / "undisturbed" / "checkpoints" / "last.ckpt"
+    undisturbed = torch.load(last, weights_only=True)["soc_ft"]
     assert resumed.method.state_dict() == undisturbed["method"]
     for anchor, state in resumed.model.anchor_states().items():
         assert largest_difference(state, undisturbed["anchors"][anchor]) == 0
