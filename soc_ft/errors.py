@@ -108,6 +108,17 @@ class Preempted(BaseException):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A hint at the candidate that is closest to ``word``, or nothing if none is close."""
-    close = difflib.get_close_matches(word, list(candidates), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """A hint at the candidate that is closest to ``word``, or nothing if none is close.
+
+    Of dotted keys the last parts must be close, since those before make any two alike; ``lr`` is
+    close to ``learning_rate``, whose initials it has.
+    """
+    section, dot, name = word.rpartition(".")
+    known = list(candidates)
+    initials = section + dot + "".join(part[:1] for part in name.split("_"))
+    if "_" in name and initials in known:
+        return f"; did you mean {initials}?"
+    for candidate in difflib.get_close_matches(word, known):
+        if difflib.get_close_matches(name, [candidate.rpartition(".")[2]]):
+            return f"; did you mean {candidate}?"
+    return ""
