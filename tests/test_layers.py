@@ -14,8 +14,8 @@ PACKAGE = Path(soc_ft.__file__).parent
 
 FLOORS = (
     {"errors"},
-    {"files", "hub", "integrity", "options", "processes"},
-    {"checking", "instantiation"},
+    {"files", "hub", "integrity", "layout", "options", "processes"},
+    {"checking", "instantiation", "plain_yaml"},
     {"core"},
     {"distributed", "profiling"},
     {"data", "world"},

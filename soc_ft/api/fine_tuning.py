@@ -21,8 +21,8 @@ from soc_ft.evaluation.folders import BASE
 from soc_ft.evaluation.statistics import Estimate
 from soc_ft.evaluation.tables import shown
 from soc_ft.files import displayed
+from soc_ft.layout import CHECKPOINT_FOLDER, LAST_CHECKPOINT
 from soc_ft.records.identity import check_resume
-from soc_ft.records.layout import CHECKPOINT_FOLDER, LAST_CHECKPOINT
 from soc_ft.records.lock import alone_in
 from soc_ft.records.runs import Origin
 from soc_ft.rewards.base import Reward

@@ -18,8 +18,8 @@ from soc_ft.evaluation.scoring import score
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
 from soc_ft.instantiation import build
+from soc_ft.layout import CONFIG_FILE
 from soc_ft.models.devices import usable_device
-from soc_ft.records.layout import CONFIG_FILE
 from soc_ft.records.provenance import flatten, provenance
 from soc_ft.tracking.delivery import DeliveryState
 

@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omegaconf import OmegaConf
-
 from soc_ft.errors import ConfigError
-from soc_ft.files import first_words
 from soc_ft.integrity import check_whole
+from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE, EXPORT_FOLDER, LAST_CHECKPOINT
+from soc_ft.plain_yaml import read_mapping
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from soc_ft.models.model import DiffusionModel
 
-CONFIG_FILE = "config.yaml"
-EXPORT_FOLDER = "model"
-CHECKPOINT_FOLDER = "checkpoints"
-LAST_CHECKPOINT = "last.ckpt"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 OFFSET_FILE = "offset.safetensors"
 
@@ -145,10 +140,7 @@ def _scale_of_run(checkpoint: Path) -> float | None:
     config = checkpoint.absolute().parent.parent / CONFIG_FILE
     if not config.is_file():
         return None
-    try:
-        settings: Any = OmegaConf.to_container(OmegaConf.load(config))
-    except Exception as error:  # PyYAML's and OmegaConf's own, and those of the system
-        raise ConfigError(f"{config} cannot be read ({first_words(error)})") from None
+    settings = read_mapping(config)
     try:
         return float(settings["finetune"]["alpha"]) / int(settings["finetune"]["rank"])
     except (KeyError, TypeError, ValueError):

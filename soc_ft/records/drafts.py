@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from soc_ft.files import remove_drafts
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     BASE_PICTURES,
     BUFFER_FOLDER,
     CHECKPOINT_FOLDER,

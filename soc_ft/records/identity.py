@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from soc_ft.config.effects import keys_without_effect
 from soc_ft.errors import ConfigError
-from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
+from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
 from soc_ft.records.saved import read_config
 
 EXTENDS = ("trainer.steps",)

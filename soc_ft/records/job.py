@@ -12,9 +12,9 @@ from typing import Any
 
 from soc_ft.errors import ConfigError, RunError
 from soc_ft.files import first_words, replace_file
+from soc_ft.layout import JOB_FILE, STATUS_FILE, SUBMISSIONS_FILE
+from soc_ft.plain_yaml import read_mapping, write_yaml
 from soc_ft.records.json_lines import JsonLines, parsed
-from soc_ft.records.layout import JOB_FILE, STATUS_FILE, SUBMISSIONS_FILE
-from soc_ft.records.plain_yaml import read_mapping, write_yaml
 
 
 class JobState(StrEnum):

@@ -21,8 +21,8 @@ from typing import IO
 
 from soc_ft.errors import RunError
 from soc_ft.files import displayed, is_locked, remove_if_empty, replace_file
+from soc_ft.layout import RUN_LOCK
 from soc_ft.processes import is_first_process
-from soc_ft.records.layout import RUN_LOCK
 
 RENEWAL = 3.0
 """Seconds between renewals of a note."""

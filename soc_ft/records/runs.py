@@ -10,7 +10,7 @@ from typing import Any
 
 from soc_ft.errors import ConfigError
 from soc_ft.integrity import check_whole
-from soc_ft.records.layout import CHECKPOINT_FOLDER, CONFIG_FILE
+from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE
 from soc_ft.records.saved import read_config
 
 WITHOUT_MEANING = ("run_dir=", "trainer.threads=", "tracking", "export=", "resume=", "sweep=")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
-from soc_ft.records.plain_yaml import read_mapping
+from soc_ft.plain_yaml import read_mapping
 
 
 def read_config(path: Path) -> dict[str, Any]:

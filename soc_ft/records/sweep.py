@@ -12,8 +12,8 @@ from typing import Any
 
 from soc_ft.errors import ConfigError
 from soc_ft.files import first_words, replace_file
+from soc_ft.layout import CODE_TAGS_FILE, JOB_FILE, SWEEP_FILE
 from soc_ft.records.json_lines import parsed
-from soc_ft.records.layout import CODE_TAGS_FILE, JOB_FILE, SWEEP_FILE
 from soc_ft.records.provenance import without_password
 
 

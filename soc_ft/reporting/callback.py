@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from soc_ft.records.layout import SWEEP_FILE
+from soc_ft.layout import SWEEP_FILE
 from soc_ft.sweeps.status import unfinished
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soc_ft.layout import BASE_PICTURES, LATEST_PICTURES, SAMPLE_FOLDER, SHEET_PROMPTS_FILE
 from soc_ft.records.json_lines import parsed
-from soc_ft.records.layout import BASE_PICTURES, LATEST_PICTURES, SAMPLE_FOLDER, SHEET_PROMPTS_FILE
 from soc_ft.reporting.aggregating import BaseModel
 from soc_ft.reporting.document import Picture
 from soc_ft.reporting.reading import RunResult

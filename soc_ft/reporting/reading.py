@@ -10,10 +10,7 @@ from typing import Any
 
 from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.files import first_words
-from soc_ft.records.identity import config_hash
-from soc_ft.records.job import Submission
-from soc_ft.records.json_lines import JsonLines, parsed
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
     JOB_FILE,
@@ -21,7 +18,10 @@ from soc_ft.records.layout import (
     RESULTS_FILE,
     SWEEP_FILE,
 )
-from soc_ft.records.plain_yaml import read_mapping
+from soc_ft.plain_yaml import read_mapping
+from soc_ft.records.identity import config_hash
+from soc_ft.records.job import Submission
+from soc_ft.records.json_lines import JsonLines, parsed
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import code_tags
 from soc_ft.reporting.journals import JournalColumns

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from soc_ft.files import PACKAGE, conf_dir, replace_file
-from soc_ft.records.layout import CODE_FOLDERS, CODE_TAGS_FILE
+from soc_ft.layout import CODE_FOLDERS, CODE_TAGS_FILE
 from soc_ft.records.provenance import git_tags
 
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from soc_ft.config.schema import RunConfig
 from soc_ft.errors import ConfigError
 from soc_ft.files import remove_if_empty
+from soc_ft.layout import SWEEP_FILE
 from soc_ft.records.job import Job
-from soc_ft.records.layout import SWEEP_FILE
 from soc_ft.records.runs import choices_of, distinguishing, sweep_name
 from soc_ft.records.sweep import Sweep, job_folders
 from soc_ft.sweeps.composing import JobComposer

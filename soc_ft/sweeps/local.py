@@ -15,8 +15,8 @@ from soc_ft.config.processes import check_processes
 from soc_ft.config.schema import RunConfig
 from soc_ft.errors import Interrupted
 from soc_ft.files import locked
+from soc_ft.layout import LAUNCHER_LOCK, LOG_FILE
 from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
-from soc_ft.records.layout import LAUNCHER_LOCK, LOG_FILE
 from soc_ft.records.runs import distinguishing
 from soc_ft.records.sweep import Sweep
 from soc_ft.sweeps.code import job_environment, snapshot_code

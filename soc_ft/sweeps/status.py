@@ -10,8 +10,7 @@ from pathlib import Path
 
 from soc_ft.errors import SocFtError
 from soc_ft.files import is_locked
-from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     CONFIG_FILE,
     JOB_FILE,
     JOURNAL_FILE,
@@ -22,7 +21,8 @@ from soc_ft.records.layout import (
     STATUS_FILE,
     SWEEP_FILE,
 )
-from soc_ft.records.plain_yaml import read_mapping, read_yaml
+from soc_ft.plain_yaml import read_mapping, read_yaml
+from soc_ft.records.job import Job, JobState, Submission, read_state, write_state
 from soc_ft.records.sweep import job_folders, sweep_of
 from soc_ft.sweeps.queue import ask_slurm
 

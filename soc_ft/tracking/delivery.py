@@ -16,9 +16,9 @@ from typing import IO
 
 from soc_ft.errors import RunError
 from soc_ft.files import locked, remove_drafts, replace_file
+from soc_ft.layout import DELIVERY_FILE, DELIVERY_LOCK, JOURNAL_FILE, TRACKING_FOLDER
 from soc_ft.records.journal import Journal, Record, of_a_profile
 from soc_ft.records.json_lines import JsonLines, JsonLinesTail
-from soc_ft.records.layout import DELIVERY_FILE, DELIVERY_LOCK, JOURNAL_FILE, TRACKING_FOLDER
 from soc_ft.records.sweep import sweep_of
 from soc_ft.tracking.outbox import (
     Artifact,

@@ -11,8 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.tracker import Tracker
 
 _log = logging.getLogger(__name__)

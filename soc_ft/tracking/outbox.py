@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soc_ft.layout import OUTBOX_FILE, TRACKING_FOLDER
 from soc_ft.records.json_lines import JsonLines
-from soc_ft.records.layout import OUTBOX_FILE, TRACKING_FOLDER
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from queue import Empty, Queue
 from threading import Thread
 
 from soc_ft.errors import RunError
+from soc_ft.layout import OUTBOX_FILE, TRACKING_FOLDER
 from soc_ft.records.json_lines import JsonLines
-from soc_ft.records.layout import OUTBOX_FILE, TRACKING_FOLDER
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import job_folders
 from soc_ft.tracking.delivery import DeliveryState, backlog

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soc_ft.files import locked, publish_file
+from soc_ft.layout import SWEEP_FILE, SWEEP_JOBS_FILE, SWEEP_RUN_FILE, SWEEP_RUN_LOCK
 from soc_ft.records.json_lines import JsonLines
-from soc_ft.records.layout import SWEEP_FILE, SWEEP_JOBS_FILE, SWEEP_RUN_FILE, SWEEP_RUN_LOCK
 from soc_ft.records.provenance import without_password
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import job_folders

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from soc_ft.config.schema import RunConfig
 from soc_ft.core import Condition
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.models.model import DiffusionModel
 from soc_ft.profiling import (
     Clock,
@@ -26,7 +27,6 @@ from soc_ft.profiling import (
     synchronize,
 )
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.building import build_checkpoints, build_module, build_trainer
 from soc_ft.training.scorers import Scorers

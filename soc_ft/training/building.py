@@ -18,12 +18,12 @@ from soc_ft.config.processes import started_by_slurm
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.instantiation import build
+from soc_ft.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.methods import Method
 from soc_ft.methods.problem import Problem
 from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.starting import start
-from soc_ft.records.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.rewards.base import Reward
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints

@@ -11,8 +11,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from soc_ft.layout import BEST_WEIGHTS, BUFFER_FOLDER, LAST_CHECKPOINT, weights_name
 from soc_ft.models.weights import naming_weights, replacing_weights, save_weights
-from soc_ft.records.layout import BEST_WEIGHTS, BUFFER_FOLDER, LAST_CHECKPOINT, weights_name
 from soc_ft.training.shards import BufferShards
 from soc_ft.training.stopping import Stopping, StopRequest
 

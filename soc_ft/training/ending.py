@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from soc_ft.distributed import tells_of_a_lost_process
 from soc_ft.errors import Interrupted, Preempted, RunError, WriteError
 from soc_ft.files import displayed
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
     JOURNAL_FILE,

@@ -17,14 +17,7 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.evaluation.tables import write_tables
 from soc_ft.files import displayed, reason, replace_file
 from soc_ft.instantiation import build
-from soc_ft.models.export import export_pipeline
-from soc_ft.models.model import DiffusionModel
-from soc_ft.models.starting import OFFSET_FILE
-from soc_ft.models.weights import save_weights
-from soc_ft.plotting.plots import plot_training
-from soc_ft.records.drafts import remove_drafts_of_run
-from soc_ft.records.identity import config_hash
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
     CURVES_FILE,
@@ -34,6 +27,13 @@ from soc_ft.records.layout import (
     OVERRIDES_FILE,
     RESULTS_FILE,
 )
+from soc_ft.models.export import export_pipeline
+from soc_ft.models.model import DiffusionModel
+from soc_ft.models.starting import OFFSET_FILE
+from soc_ft.models.weights import save_weights
+from soc_ft.plotting.plots import plot_training
+from soc_ft.records.drafts import remove_drafts_of_run
+from soc_ft.records.identity import config_hash
 from soc_ft.records.provenance import provenance
 from soc_ft.records.runs import Origin
 from soc_ft.tracking.headline import run_name, run_params

@@ -10,7 +10,7 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import terminal_table
 from soc_ft.files import displayed
-from soc_ft.records.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
+from soc_ft.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
 
 
 def introduction(

@@ -23,16 +23,16 @@ from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
 from soc_ft.evaluation.sampling import Samples, sample_trajectories
 from soc_ft.evaluation.statistics import Estimate, Scores, mean_and_error, paired_difference
 from soc_ft.files import replace_file
-from soc_ft.methods.problem import Problem, chunks
-from soc_ft.models.model import DiffusionModel
-from soc_ft.plotting.sheets import picture_grid, save_pictures
-from soc_ft.records.layout import (
+from soc_ft.layout import (
     BASE_PICTURES,
     LATEST_PICTURES,
     SAMPLE_FOLDER,
     SHEET_PROMPTS_FILE,
     sheet_name,
 )
+from soc_ft.methods.problem import Problem, chunks
+from soc_ft.models.model import DiffusionModel
+from soc_ft.plotting.sheets import picture_grid, save_pictures
 
 _log = logging.getLogger(__name__)
 

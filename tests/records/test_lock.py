@@ -17,8 +17,8 @@ import pytest
 
 from soc_ft.errors import RunError
 from soc_ft.files import is_locked
+from soc_ft.layout import RUN_LOCK
 from soc_ft.records import lock
-from soc_ft.records.layout import RUN_LOCK
 from soc_ft.records.lock import Holder, alone_in
 
 HOLDER = """

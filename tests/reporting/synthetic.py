@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.job import Job, JobState, Submission, write_state
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 
 Validations = Mapping[int, Mapping[str, float]]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from soc_ft.files import locked
+from soc_ft.layout import LAUNCHER_LOCK, RUN_LOCK
 from soc_ft.records.job import Job, JobState, Submission, write_state
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import LAUNCHER_LOCK, RUN_LOCK
 from soc_ft.records.sweep import Sweep
 from soc_ft.sweeps.status import SweepReader, last_lines, read_sweep, unfinished
 

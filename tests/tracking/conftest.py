@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.outbox import Outbox, Start
 from tests.tracking.sweeps import make_sweep
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.delivery import Delivery
 from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.outbox import End, Outbox, Start

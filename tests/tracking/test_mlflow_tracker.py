@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 from soc_ft.tracking.store import folder_of_mlflow_run
 

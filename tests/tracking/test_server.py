@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
-from soc_ft.records.layout import JOURNAL_FILE
 from soc_ft.tracking.mlflow_tracker import MLflowTracker
 
 pytestmark = pytest.mark.services

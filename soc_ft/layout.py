@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from soc_ft.models import starting
-
 # Of a run.
-CONFIG_FILE = starting.CONFIG_FILE
-EXPORT_FOLDER = starting.EXPORT_FOLDER
-CHECKPOINT_FOLDER = starting.CHECKPOINT_FOLDER
-LAST_CHECKPOINT = starting.LAST_CHECKPOINT
+CONFIG_FILE = "config.yaml"
+EXPORT_FOLDER = "model"
+CHECKPOINT_FOLDER = "checkpoints"
+LAST_CHECKPOINT = "last.ckpt"
 OVERRIDES_FILE = "overrides.yaml"
 CHOICES_FILE = "choices.yaml"
 JOURNAL_FILE = "metrics.jsonl"
