@@ -101,7 +101,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "layers_per_block": 1,
             "norm_num_groups": 8,
             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "up_block_types": ("UpBlock2D", "UpBlock2D"),
         },
         vae={
             "down_block_types": ("DownEncoderBlock2D",) * 2,

@@ -21,6 +21,7 @@ from tests.trained import largest_difference, weights
 ENDINGS = ("reward._target_=tests.scorers.EndsEarly", "+reward.ending=raises,dies,none")
 
 
+@pytest.mark.slow
 def test_a_bad_job_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a job that raises or is killed takes others with it, if the exit code does not
     count it, if its end is said wrongly, or if a rerun repeats what has finished."""
