@@ -22,6 +22,7 @@ from soc_ft.options import (
     Seed,
     Share,
     Steps,
+    Threads,
     WithoutEffect,
 )
 
@@ -101,7 +102,7 @@ class Trainer(Section):
     strategy: WithoutEffect[Literal["auto", "ddp"]]
     precision: Literal["32-true", "bf16-mixed"]
     tf32: bool
-    threads: WithoutEffect[Count | None]
+    threads: WithoutEffect[Threads | None]
 
 
 class Validation(Section):

@@ -25,7 +25,8 @@ from soc_ft.records.runs import (
     open_run,
     run_of_checkpoint,
 )
-from soc_ft.tracking.store import default_uri, folder_of_mlflow_run, looks_like_mlflow_id
+from soc_ft.tracking.address import default_uri
+from soc_ft.tracking.store import folder_of_mlflow_run, looks_like_mlflow_id
 
 OF_SAMPLING = ("model_path", "prompts", "scheduler", "eta", "num_steps", "guidance_scale")
 """Keys that say how pictures are made."""

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from soc_ft.evaluation.folders import PictureSet
-from soc_ft.options import Count, CountOrZero, Device, NonNegative, Section, Seed, Steps, listed
+from soc_ft.options import (
+    Count,
+    CountOrZero,
+    Device,
+    NonNegative,
+    Section,
+    Seed,
+    Steps,
+    Threads,
+    listed,
+)
 
 Choice = str | dict[str, Any]
 
@@ -35,7 +45,7 @@ class Settings(Section):
     batch_size: Count
     metric_batch: Count
     device: Device | None
-    threads: Count | None
+    threads: Threads | None
     sheet_prompts: CountOrZero
     save_images: bool
     output: str

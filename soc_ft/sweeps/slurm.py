@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 0.75
 """Share of the time between the signal and the kill that the job waits for a step to end."""
 
+_AT_LEAST_ONE = ("cpus_per_task", "mem_gb", "timeout_min", "signal_delay_s", "array_parallelism")
 _OF_SUBMITIT = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb"}
 _OF_SUBMITIT |= {"nodes", "name", "stderr_to_stdout"}
 """Parameters that submitit knows whatever the cluster; the others are Slurm's own."""
@@ -68,6 +69,10 @@ class SlurmLauncher(FolderLauncher):
         Raises:
             ConfigError: there is not.
         """
+        for name in _AT_LEAST_ONE:
+            given = self.parameters[name]
+            if given is not None and given < 1:
+                raise ConfigError(f"hydra.launcher.{name}={given}: must be at least 1")
         minutes, delay = self.parameters["timeout_min"], self.parameters["signal_delay_s"]
         if delay >= 30 * minutes:
             raise ConfigError(

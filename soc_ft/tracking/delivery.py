@@ -20,6 +20,7 @@ from soc_ft.layout import DELIVERY_FILE, DELIVERY_LOCK, JOURNAL_FILE, TRACKING_F
 from soc_ft.records.journal import Journal, Record, of_a_profile
 from soc_ft.records.json_lines import JsonLines, JsonLinesTail
 from soc_ft.records.sweep import sweep_of
+from soc_ft.tracking.address import with_credentials
 from soc_ft.tracking.outbox import (
     Artifact,
     End,
@@ -28,7 +29,7 @@ from soc_ft.tracking.outbox import (
     from_json,
     outbox_path,
 )
-from soc_ft.tracking.store import MAX_POINTS, PARENT_TAG, Point, Store, with_credentials
+from soc_ft.tracking.store import MAX_POINTS, PARENT_TAG, Point, Store
 from soc_ft.tracking.sweep_run import find_or_create_parent, note_job
 
 _log = logging.getLogger(__name__)

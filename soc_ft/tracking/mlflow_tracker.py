@@ -10,9 +10,10 @@ from pathlib import Path
 
 from soc_ft.options import NonNegative, Positive, builds
 from soc_ft.records.provenance import without_password
+from soc_ft.tracking.address import TrackingURI, default_uri, display_uri
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
-from soc_ft.tracking.store import RUN_DIR_TAG, default_uri, display_uri, reason
+from soc_ft.tracking.store import RUN_DIR_TAG, reason
 
 _MIN_PAUSE = 0.5
 _MAX_PAUSE = 60.0
@@ -32,7 +33,7 @@ class MLflowTracker:
     def __init__(
         self,
         experiment: str = "soc_ft",
-        uri: str | None = None,
+        uri: TrackingURI | None = None,
         path: str = "runs",
         run_name: str | None = None,
         interval: Positive = 2.0,

@@ -20,8 +20,8 @@ from typing import TypeVar
 from soc_ft.errors import ConfigError, RunError
 from soc_ft.files import locked, publish_file, remove_drafts
 from soc_ft.records.provenance import without_password
+from soc_ft.tracking.address import display_uri, sqlite_path
 
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACT_FOLDER = "mlartifacts"
 UID_TAG = "soc_ft.uid"
 RUN_DIR_TAG = "soc_ft.run_dir"
@@ -253,34 +253,6 @@ def import_mlflow() -> None:
     # What they log as errors, with a traceback each time, they raise as well.
     for raising in ("mlflow.store", "sqlalchemy.pool"):
         logging.getLogger(raising).setLevel(logging.CRITICAL)
-
-
-def default_uri(folder: Path) -> str:
-    """``MLFLOW_TRACKING_URI`` if it is set, else an SQLite database in ``folder``.
-
-    The time-out lets the jobs of a sweep take turns at the database.
-    """
-    database = (folder.expanduser().absolute() / "mlflow.db").as_posix()
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{database}?timeout=60"
-
-
-def with_credentials(uri: str) -> str:
-    """Put back what is not written to disk, if the environment has it for the same address."""
-    current = os.environ.get(URI_VARIABLE, "")
-    return current if without_password(current) == uri else uri
-
-
-def display_uri(uri: str) -> str:
-    """The address as one would give it to ``mlflow ui --backend-store-uri``."""
-    return without_password(uri).partition("?")[0]
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of an SQLite address."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return None
-    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
 
 
 def reason(error: BaseException) -> str:

@@ -16,16 +16,10 @@ from soc_ft.layout import OUTBOX_FILE, TRACKING_FOLDER
 from soc_ft.records.json_lines import JsonLines
 from soc_ft.records.runs import sweep_name
 from soc_ft.records.sweep import job_folders
+from soc_ft.tracking.address import display_uri, sqlite_path, with_credentials
 from soc_ft.tracking.delivery import DeliveryState, backlog
 from soc_ft.tracking.outbox import End, Operation, Start, from_json, outbox_path
-from soc_ft.tracking.store import (
-    Store,
-    display_uri,
-    import_mlflow,
-    reason,
-    sqlite_path,
-    with_credentials,
-)
+from soc_ft.tracking.store import Store, import_mlflow, reason
 from soc_ft.tracking.sweep_run import update_status
 from soc_ft.tracking.views import links, run_page, sweep_view
 

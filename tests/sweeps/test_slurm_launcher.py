@@ -14,7 +14,15 @@ from soc_ft.sweeps.slurm import SlurmLauncher, submit
 from tests.conftest import composed
 
 TIMES = {"timeout_min": 240, "signal_delay_s": 120}
-ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None, **TIMES}
+ONE = {
+    "tasks_per_node": 1,
+    "nodes": 1,
+    "gpus_per_node": None,
+    "cpus_per_task": 2,
+    "mem_gb": None,
+    "array_parallelism": 256,
+    **TIMES,
+}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,8 @@ ONE = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None, **TIMES}
         ({"tasks_per_node": 2}, "tasks_per_node=2: must be trainer.devices=1"),
         ({"nodes": 2}, "nodes=2: must be trainer.num_nodes=1"),
         ({"gpus_per_node": 4}, "gpus_per_node=4: must be trainer.devices=1"),
+        ({"mem_gb": -1}, "mem_gb=-1: must be at least 1"),
+        ({"cpus_per_task": 0}, "cpus_per_task=0: must be at least 1"),
         ({"timeout_min": 4}, "signal_delay_s=120: is more than half of the time limit"),
     ],
 )

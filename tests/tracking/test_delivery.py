@@ -15,6 +15,7 @@ import pytest
 
 from soc_ft.errors import RunError
 from soc_ft.records.journal import Journal
+from soc_ft.tracking import address
 from soc_ft.tracking import store as store_module
 from soc_ft.tracking.__main__ import main
 from soc_ft.tracking.delivery import Delivery, backlog
@@ -349,10 +350,10 @@ def test_the_command_line_names_what_is_wrong(
 def test_passwords_stay_off_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Breaks if the credentials of MLFLOW_TRACKING_URI cannot be put back, or go elsewhere."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host/mlflow")
-    assert store_module.default_uri(tmp_path) == "https://me:secret@host/mlflow"
-    assert store_module.with_credentials("https://host/mlflow") == "https://me:secret@host/mlflow"
-    assert store_module.with_credentials("https://other/mlflow") == "https://other/mlflow"
-    assert store_module.display_uri("https://me:secret@host/mlflow") == "https://host/mlflow"
+    assert address.default_uri(tmp_path) == "https://me:secret@host/mlflow"
+    assert address.with_credentials("https://host/mlflow") == "https://me:secret@host/mlflow"
+    assert address.with_credentials("https://other/mlflow") == "https://other/mlflow"
+    assert address.display_uri("https://me:secret@host/mlflow") == "https://host/mlflow"
 
 
 @pytest.mark.parametrize(
