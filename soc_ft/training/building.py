@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig
 
 from soc_ft.config import schema
@@ -30,6 +32,7 @@ from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from soc_ft.training.collector import Collector
 from soc_ft.training.module import RewardFineTuning
 from soc_ft.training.progress import Progress
+from soc_ft.training.rendezvous import DataParallel
 from soc_ft.training.scorers import Scorers
 from soc_ft.training.stopping import Stopping
 from soc_ft.training.validator import Validator
@@ -133,7 +136,7 @@ def build_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
+        strategy=_strategy(settings),
         precision=settings.precision,
         max_steps=settings.steps,
         max_epochs=-1,
@@ -149,6 +152,12 @@ def build_trainer(
         inference_mode=False,
         default_root_dir=folder,
     )
+
+
+def _strategy(settings: schema.Trainer) -> str | Strategy:
+    """Ours for several processes; in a notebook Lightning's, which forks them."""
+    several = settings.devices * settings.num_nodes > 1
+    return DataParallel() if several and not hasattr(sys, "ps1") else settings.strategy
 
 
 def _cluster_environment(settings: schema.Trainer) -> list[ClusterEnvironment]:
