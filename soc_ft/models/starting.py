@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soc_ft.errors import ConfigError
 from soc_ft.integrity import check_whole
 from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE, EXPORT_FOLDER, LAST_CHECKPOINT
+from soc_ft.models.availability import weight_files
 from soc_ft.plain_yaml import read_mapping
 
 if TYPE_CHECKING:
@@ -78,11 +79,12 @@ def check_start(finetune: Mapping[str, Any]) -> None:
     if not finetune.get("init"):
         return
     found = find_start(finetune["init"])
-    if found.kind != "folder":
-        try:
-            check_whole(found.path)
-        except ConfigError as error:
-            raise ConfigError(f"finetune.init={finetune['init']}: {error}") from None
+    is_folder = found.kind == "folder"
+    try:
+        for file in weight_files(found.path / "unet") if is_folder else [found.path]:
+            check_whole(file)
+    except ConfigError as error:
+        raise ConfigError(f"finetune.init={finetune['init']}: {error}") from None
 
 
 def start(model: DiffusionModel, finetune: Mapping[str, Any]) -> None:

@@ -86,6 +86,7 @@ def test_what_is_missing_is_named_with_three_remedies(tmp_path: Path, path: str,
     text = message(path)
     assert f"model.path={path}" in text
     assert said in text
+    assert "hf download OWNER/NAME" in text
     assert all(remedy in text for remedy in REMEDIES)
 
 
@@ -124,6 +125,22 @@ def test_names_of_weight_files(
     assert locate(str(folder), variant=variant) == Source("folder", str(folder))
 
 
+def test_other_files_beside_the_weights(tmp_path: Path) -> None:
+    """Breaks if the state of an optimizer passes for weights."""
+    folder = write_folder(tmp_path / "sd")
+    (folder / "unet" / "optimizer.safetensors").write_bytes(b"no weights")
+    check_available({"path": str(folder)})
+
+
+def test_a_folder_whose_name_looks_like_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if the hub is asked for what lies in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("someone/some-model"))
+    assert locate("someone/some-model") == Source("folder", "someone/some-model")
+
+
 def test_variant_of_the_embedded_model() -> None:
     """Breaks if a variant that the package does not have is noticed only while loading."""
     assert locate("embedded:shapes").kind == "folder"
@@ -144,8 +161,9 @@ def test_other_pipelines_are_refused(tmp_path: Path) -> None:
     """Breaks if a Stable Diffusion XL is accepted and fails in the middle of a run."""
     folder = write_folder(tmp_path / "xl", "StableDiffusionXLPipeline")
     assert "StableDiffusionXLPipeline" in message(str(folder))
-    (folder / "model_index.json").write_text("no json")
-    assert "not a diffusers index" in message(str(folder))
+    for content in ("no json", "[]"):
+        (folder / "model_index.json").write_text(content)
+        assert "not a diffusers index" in message(str(folder))
 
 
 @pytest.mark.parametrize(("latents", "size"), [(8, 32), ([8, 16], 64), (None, 512)])
@@ -187,6 +205,7 @@ def test_hub_id_offline(hub_cache: Path) -> None:
     text = message("someone/some-model", revision="abc")
     assert "HF_HUB_OFFLINE" in text
     assert "revision abc" in text
+    assert "hf download someone/some-model" in text
     assert str(hub_cache) in text
     assert all(remedy in text for remedy in REMEDIES)
 

@@ -27,8 +27,15 @@ def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> N
     """Breaks if the end of a prompt is left out without a word, or a whole one is counted."""
     model = make_model()
     whole, cut = "x" * 75, "x" * 76  # a token a letter, beside start and end
-    two_bytes = "\u00e9" * 38
-    for prompt, count in ((whole, 0), (cut, 1), (two_bytes, 1), ("", 0), ("word " * 2000, 1)):
+    two_bytes, spaced = "\u00e9" * 38, "x " * 75
+    for prompt, count in (
+        (whole, 0),
+        (spaced, 0),
+        (cut, 1),
+        (two_bytes, 1),
+        ("", 0),
+        ("word " * 2000, 1),
+    ):
         assert model.family.count_truncated([prompt]) == count
         assert model.family.count_truncated([prompt, "a", cut]) == count + 1
     model.warn_of_truncated([whole, "a"])

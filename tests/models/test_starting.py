@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from soc_ft.errors import ConfigError
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.finetune import FineTuning, Full, LoRA, Offset
 from soc_ft.models.model import DiffusionModel
-from soc_ft.models.starting import check_start, find_start, start
+from soc_ft.models.starting import LORA_FILE, check_start, find_start, start
 from soc_ft.models.weights import save_weights
 from tests.models.small import MODES, make_inputs, make_model, perturb, same
 
@@ -58,6 +59,27 @@ def test_starts_from_an_export(tmp_path: Path, mode: str, place: str) -> None:
     assert same(started(MODES[mode], tmp_path / place).trainable_state(), model.trainable_state())
 
 
+def test_starts_from_a_checkpoint_that_was_moved(tmp_path: Path) -> None:
+    """Breaks if a checkpoint needs the configuration of its run, whose scale is then this one's."""
+    mode = LoRA(rank=2, alpha=6)
+    model = trained(mode, tmp_path)
+    moved = (tmp_path / "checkpoints" / "best.safetensors").rename(tmp_path / "mine.safetensors")
+    assert same(started(mode, moved).trainable_state(), model.trainable_state())
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_starts_from_lora_weights_that_do_not_say_their_scale(
+    tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
+    """Breaks if a file of weights that diffusers loads needs what newer versions write beside."""
+    mode = LoRA(rank=2, alpha=6)
+    model = trained(mode, tmp_path / "run")
+    export_pipeline(model, tmp_path)
+    file = tmp_path / LORA_FILE
+    save_file(load_file(file), file, metadata)
+    assert same(started(mode, file).trainable_state(), model.trainable_state())
+
+
 @pytest.mark.parametrize("exported", [True, False], ids=["export", "checkpoint"])
 def test_another_scale_gives_the_same_model(tmp_path: Path, exported: bool) -> None:
     """Breaks if LoRA weights count for more or less with another alpha / rank."""
@@ -69,6 +91,9 @@ def test_another_scale_gives_the_same_model(tmp_path: Path, exported: bool) -> N
     new = started(replace(mode, alpha=2), tmp_path)
     torch.testing.assert_close(new.trained(*inputs), model.trained(*inputs), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(new.trained(*inputs), new.base(*inputs), atol=1e-3)
+    had, has = model.trainable_state(), new.trainable_state()
+    for name in had:  # the first factor keeps the size that it was drawn with
+        assert (".lora_A." in name) == torch.equal(has[name], had[name])
 
 
 def test_a_full_start_from_a_merged_folder(tmp_path: Path) -> None:
@@ -115,3 +140,36 @@ def test_an_offset_that_was_exported(tmp_path: Path) -> None:
     model = make_model(Offset())
     save_weights(model.trainable_state(), tmp_path / "model" / "offset.safetensors")
     assert find_start(str(tmp_path)).path == tmp_path / "model" / "offset.safetensors"
+
+
+def test_a_start_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if ~ in quotation marks, which no shell has replaced, is a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.ckpt").touch()
+    assert find_start("~/mine.ckpt").path == tmp_path / "mine.ckpt"
+
+
+def test_a_damaged_folder_is_told_before_the_model_loads(tmp_path: Path) -> None:
+    """Breaks if weights that are cut off cost a minute of loading, or their file is not named."""
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"^finetune\.init=.*/unet/.* is cut off or damaged"):
+        check_start({"init": str(tmp_path)})
+
+
+@pytest.mark.parametrize("kind", ["folder", "lora"])
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, kind: str) -> None:
+    """Breaks if files that are whole and still not what they seem end in a traceback."""
+    if kind == "folder":
+        (tmp_path / "model_index.json").write_text("{}")
+        mode: FineTuning = Full()
+    else:
+        tensors = {"unet.x": torch.zeros(1)}
+        save_file(tensors, tmp_path / LORA_FILE, {"lora_adapter_metadata": "no JSON"})
+        mode = LoRA(rank=2)
+    with pytest.raises(
+        ConfigError, match=r"^finetune\.init=.*is not a checkpoint that can be read"
+    ) as error:
+        started(mode, tmp_path)
+    assert "\n" not in str(error.value)
