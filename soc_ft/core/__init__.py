@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from soc_ft.core.smoothing import smoothed_gradient
     from soc_ft.core.steps import at_steps, draw_steps, inclusion_weights, kept_steps
     from soc_ft.core.strata import Strata
+    from soc_ft.core.tilt import Tilt, TiltEstimate, nats_efficiency
     from soc_ft.core.trajectory import (
         Trajectory,
         differentiable_rollout,
@@ -48,6 +49,7 @@ _MODULES = {
     "smoothing": ("smoothed_gradient",),
     "steps": ("at_steps", "draw_steps", "inclusion_weights", "kept_steps"),
     "strata": ("Strata",),
+    "tilt": ("Tilt", "TiltEstimate", "nats_efficiency"),
     "trajectory": ("Trajectory", "differentiable_rollout", "path_control_cost", "rollout"),
     "variance_preserving": ("PredictionType", "ddim", "ddim_on_grid"),
     "weights": ("effective_sample_size", "log_ratio", "normalised_weights", "span_log_weights"),
@@ -64,6 +66,8 @@ __all__ = [
     "QuantileMask",
     "ReplayBuffer",
     "Strata",
+    "Tilt",
+    "TiltEstimate",
     "Trajectory",
     "adjoint_matching_loss",
     "at_steps",
@@ -80,6 +84,7 @@ __all__ = [
     "log_density",
     "log_ratio",
     "match_leading",
+    "nats_efficiency",
     "normal",
     "normalised_weights",
     "path_control_cost",
