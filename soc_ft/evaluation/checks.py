@@ -16,8 +16,22 @@ from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRAC
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
 from soc_ft.errors import ConfigError
+from soc_ft.evaluation.exact_checks import (
+    TiltedLaw,
+    check_exact,
+    check_exact_keys,
+    tilted_law,
+)
 from soc_ft.evaluation.folders import read_folder
-from soc_ft.evaluation.plan import Choice, Measure, ModelSource, Plan, SamplingSetup, Settings
+from soc_ft.evaluation.plan import (
+    Choice,
+    Exact,
+    Measure,
+    ModelSource,
+    Plan,
+    SamplingSetup,
+    Settings,
+)
 from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.options import Component
 from soc_ft.records.runs import (
@@ -43,6 +57,7 @@ def check_evaluation(config: DictConfig) -> Plan:
     check_folder(settings.output, "output")
     check_folder(settings.store, "store")
     _check_source(settings)
+    check_exact_keys(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
     component_class(validated(Component, tracking, ("tracking",)), "tracking", TRACKER)
     if settings.images is not None:
@@ -59,8 +74,11 @@ def check_evaluation(config: DictConfig) -> Plan:
     check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
     blocks = _blocks(settings, run_config)
-    source = _source(settings, run_dir, run_config, blocks)
-    return Plan(settings, source, prompts, blocks, [], measures, tracking)
+    law = tilted_law(run_config) if settings.exact and run_config is not None else None
+    exact = _exact(settings, law, run_config, blocks, measures)
+    scale = settings.guidance_scale if law is None else law.guidance_scale
+    source = _source(settings, run_dir, run_config, blocks, scale)
+    return Plan(settings, source, prompts, blocks, [], measures, tracking, exact)
 
 
 def _check_source(settings: Settings) -> None:
@@ -99,7 +117,9 @@ def _run(
 def _check_run(run_config: Mapping[str, Any], settings: Settings) -> None:
     """Check what a run's configuration says of what will be built, which may be a stranger's."""
     measures = ["reward", "validation.metrics", "validation.embedding"]
-    sections = ["model", "finetune", *([] if settings.metrics else measures)]
+    if settings.metrics:
+        measures = ["reward"] if settings.exact else []
+    sections = ["model", "finetune", *measures]
     sections += [] if settings.tracking else ["tracking"]
     check_trusted(run_config, sections, settings.trust)
     component_class(_typed(run_config, "finetune"), "finetune", FINETUNE)
@@ -116,6 +136,7 @@ def _source(
     run_dir: Path | None,
     run_config: Mapping[str, Any] | None,
     blocks: Sequence[SamplingSetup],
+    scale: float | None,
 ) -> ModelSource:
     from soc_ft.models.availability import check_available
 
@@ -130,7 +151,6 @@ def _source(
     component_class(validated(Model, model, ("model",)), "model", MODEL)
     for block in blocks:
         check_available(model, block.noise_levels, block.num_steps)
-    scale = settings.guidance_scale
     return ModelSource(
         model, finetune, weights, run_dir, model["guidance_scale"] if scale is None else scale
     )
@@ -184,6 +204,8 @@ def _measures(settings: Settings, run_config: Mapping[str, Any] | None) -> dict[
         components = _metrics_of_run(run_config)
     else:
         raise ConfigError(f"metrics: choose at least one ({', '.join(metric_options())})")
+    if settings.exact and run_config is not None:
+        components = _reward_of_run(run_config) | components
     return {label: checked_measure(label, each) for label, each in components.items()}
 
 
@@ -223,11 +245,31 @@ def checked_measure(label: str, component: dict[str, Any]) -> Measure:
 
 def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     validation = run_config.get("validation") or {}
-    reward = component_class(_typed(run_config, "reward"), "reward", REWARD)
-    components = {reward.name: run_config["reward"]} | (validation.get("metrics") or {})
+    components = _reward_of_run(run_config) | (validation.get("metrics") or {})
     if validation.get("embedding") is not None:
         components["diversity"] = validation["embedding"]
     return components
+
+
+def _reward_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    reward = component_class(_typed(run_config, "reward"), "reward", REWARD)
+    return {reward.name: run_config["reward"]}
+
+
+def _exact(
+    settings: Settings,
+    law: TiltedLaw | None,
+    run_config: Mapping[str, Any] | None,
+    blocks: Sequence[SamplingSetup],
+    measures: Mapping[str, Measure],
+) -> Exact | None:
+    if not settings.exact:
+        return None
+    own = blocks
+    if run_config is not None:
+        nothing: dict[str, Any] = {"scheduler": [], "eta": [], "num_steps": None}
+        own = _blocks(settings.model_copy(update=nothing), run_config)
+    return check_exact(settings, law, blocks, own, measures)
 
 
 def _embedding(measures: Mapping[str, Measure]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class PictureSet:
     def count(self) -> int:
         """Number of pictures."""
         return sum(map(len, self.paths))
+
+    def first(self, samples: int) -> PictureSet:
+        """The first pictures of each prompt."""
+        return replace(self, paths=[of_prompt[:samples] for of_prompt in self.paths])
 
 
 def write_folder(folder: Path, sets: Iterable[PictureSet]) -> None:

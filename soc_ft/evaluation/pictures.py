@@ -36,11 +36,12 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     """
     assert plan.source is not None
     settings = plan.settings
-    samples = settings.samples_per_prompt
     stores = _stores(plan, plan.source)
-    missing = {key: store.missing(plan.prompts, samples) for key, store in stores.items()}
+    missing = {
+        key: store.missing(plan.prompts, plan.samples_of(key[1])) for key, store in stores.items()
+    }
     to_make = sum(map(len, missing.values()))
-    total = len(stores) * len(plan.prompts) * samples
+    total = len(plan.prompts) * sum(plan.samples_of(of) for _, of in stores)
     if to_make < total:
         _log.info("%d of %d pictures were made before: %s", total - to_make, total, settings.store)
     if to_make:
@@ -52,7 +53,10 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
         release_memory()
     return [
         PictureSet(
-            _description(plan.blocks[number]), of, plan.prompts, store.paths(plan.prompts, samples)
+            _description(plan.blocks[number]),
+            of,
+            plan.prompts,
+            store.paths(plan.prompts, plan.samples_of(of)),
         )
         for (number, of), store in stores.items()
     ]

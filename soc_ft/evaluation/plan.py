@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.folders import BASE, PictureSet
 from soc_ft.options import (
     Count,
     CountOrZero,
     Device,
     NonNegative,
+    Positive,
     Section,
     Seed,
     Steps,
@@ -42,6 +43,9 @@ class Settings(Section):
     guidance_scale: NonNegative | None
     seed: Seed
     metrics: Annotated[list[Choice], BeforeValidator(listed)]
+    exact: bool
+    exact_samples: Count | None
+    exact_lambdas: Annotated[list[Positive], BeforeValidator(listed)]
     batch_size: Count
     metric_batch: Count
     device: Device | None
@@ -104,6 +108,28 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """What the optimum p_base exp(lambda r) is computed for.
+
+    Attributes:
+        reward: label of the measure that is r.
+        lambdas: at which it is.
+        samples: pictures of the base model for each prompt.
+        own: lambda of the run, or None for a base model alone.
+        measured: the run's last validation measured its control cost for this law and these
+            weights, if at all.
+        notes: what has to be known to compare.
+    """
+
+    reward: str
+    lambdas: list[float]
+    samples: int
+    own: float | None
+    measured: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked evaluation: ``source``, ``prompts`` and ``blocks``, or else ``sets`` of files."""
 
@@ -114,3 +140,10 @@ class Plan:
     sets: list[PictureSet]
     measures: dict[str, Measure]
     tracking: dict[str, Any]
+    exact: Exact | None = None
+
+    def samples_of(self, model: str) -> int:
+        """Pictures of each prompt that are made of a model."""
+        if self.exact is not None and model == BASE:
+            return self.exact.samples
+        return self.settings.samples_per_prompt

@@ -11,12 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from soc_ft.errors import Interrupted
+from soc_ft.evaluation.exact import of_run, optima
+from soc_ft.evaluation.exact_tables import ExactResult
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
-from soc_ft.evaluation.plan import Plan
-from soc_ft.evaluation.scoring import score
+from soc_ft.evaluation.plan import Exact, Plan
+from soc_ft.evaluation.scoring import Values, estimated, picture_values
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
+from soc_ft.files import displayed
 from soc_ft.instantiation import build
 from soc_ft.layout import CONFIG_FILE
 from soc_ft.models.devices import usable_device
@@ -44,20 +47,45 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     output = Path(settings.output)
     keep = settings.save_images and not plan.sets
     try:
-        sets = plan.sets or picture_sets(plan, device)
+        made = plan.sets or picture_sets(plan, device)
+        sets = made if plan.sets else [each.first(settings.samples_per_prompt) for each in made]
         if keep:
             write_folder(output / PICTURES, sets)
-        results = score(sets, plan.measures, settings.metric_batch, device)
+        values = picture_values(made, plan.measures, settings.metric_batch, device)
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted.after(
             stop, "interrupted; the pictures made so far are kept, and the same command goes on"
         ) from None
+    results = estimated(sets, plan.measures, values)
+    exact = None if plan.exact is None else _beside_optimum(plan, plan.exact, results, values)
     files = write_tables(results, output)
     sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
     files += [sheet] if sheet else []
     print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, keep)}")
-    _record(plan, config, results, output, files)
+    if exact is not None:
+        files.append(exact.write(output))
+        print(f"\n{exact.text()}\neverything in {displayed(files[-1])}")
+    _record(plan, config, [*results, *(exact.rows() if exact else [])], output, files)
     return results
+
+
+def _beside_optimum(
+    plan: Plan, exact: Exact, results: Sequence[Scores], values: Values
+) -> ExactResult:
+    """The optimum from all pictures of the base model, and the run, if one is evaluated."""
+    assert plan.source is not None
+    of_base = {label: by_set[0] for label, by_set in values.items()}
+    run = {}
+    if exact.own is not None:
+        run = of_run(exact, results[1], of_base[exact.reward], plan.source.run_dir)
+    return ExactResult(
+        exact,
+        results[0].block,
+        plan.source.guidance_scale,
+        len(plan.prompts),
+        optima(exact, of_base, plan.measures),
+        run,
+    )
 
 
 def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:

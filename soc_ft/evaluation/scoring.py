@@ -21,6 +21,9 @@ from soc_ft.evaluation.statistics import Scores
 from soc_ft.methods.problem import chunks
 from soc_ft.models.devices import release_memory
 
+Values = dict[str, list[list[NDArray[np.float64]]]]
+"""By metric and set, the (n,) scores or (n, D) vectors of each prompt's n pictures."""
+
 
 def score(
     sets: Sequence[PictureSet],
@@ -28,40 +31,62 @@ def score(
     batch_size: int,
     device: torch.device,
 ) -> list[Scores]:
-    """Measure everything of every set; one metric is in memory at a time.
+    """Measure everything of every set, as estimates over prompts.
+
+    Raises:
+        ConfigError: as of :func:`picture_values`.
+    """
+    return estimated(sets, measures, picture_values(sets, measures, batch_size, device))
+
+
+def picture_values(
+    sets: Sequence[PictureSet],
+    measures: Mapping[str, Measure],
+    batch_size: int,
+    device: torch.device,
+) -> Values:
+    """Measure everything of every picture; one metric is in memory at a time.
 
     Raises:
         ConfigError: a metric's weights are missing, a file is no picture, or pictures that are
             scored together differ in size.
     """
-    all_scores = [Scores(each.block, each.model, each.count) for each in sets]
     total = sum(each.count for each in sets)
     size = _read(sets[0].paths[0][:1]).shape[-1]
+    values = {}
     for label, measure in measures.items():
         metric = build_measure(label, measure, device, size)
-        values = {}
         with tqdm(total=total, desc=f"Scoring {label}", unit="picture") as bar:
-            for number, each in enumerate(sets):
-                values[number] = _of_set(metric, measure, each, batch_size, device, bar)
+            values[label] = [_of_set(metric, each, batch_size, device, bar) for each in sets]
         del metric
         release_memory()
-        for number, (each, scores) in enumerate(zip(sets, all_scores, strict=True)):
+    return values
+
+
+def estimated(
+    sets: Sequence[PictureSet], measures: Mapping[str, Measure], values: Values
+) -> list[Scores]:
+    """Estimates over prompts of the first values of each prompt, as many as a set has pictures."""
+    all_scores = [Scores(each.block, each.model, each.count) for each in sets]
+    for label, measure in measures.items():
+        by_set = [
+            of_prompts(
+                [group[: len(paths)] for group, paths in zip(groups, each.paths, strict=True)],
+                measure.embeds,
+            )
+            for each, groups in zip(sets, values[label], strict=True)
+        ]
+        for each, scores, own in zip(sets, all_scores, by_set, strict=True):
             base = base_of(each, sets)
-            of_base = None if base is None else {label: values[sets.index(base)]}
-            compared(scores, {label: values[number]}, of_base)
+            of_base = None if base is None else {label: by_set[sets.index(base)]}
+            compared(scores, {label: own}, of_base)
     return all_scores
 
 
 @torch.no_grad()
 def _of_set(
-    metric: Any,
-    measure: Measure,
-    each: PictureSet,
-    batch_size: int,
-    device: torch.device,
-    bar: tqdm,
-) -> NDArray[np.float64]:
-    """(P,) the mean score of each prompt's pictures, or their spread."""
+    metric: Any, each: PictureSet, batch_size: int, device: torch.device, bar: tqdm
+) -> list[NDArray[np.float64]]:
     paths = [path for of_prompt in each.paths for path in of_prompt]
     prompts = [p for p, of_prompt in zip(each.prompts, each.paths, strict=True) for _ in of_prompt]
     outputs = []
@@ -70,7 +95,7 @@ def _of_set(
         outputs.append(measured(metric, images, prompts[part]).double().cpu().numpy())
         bar.update(len(images))
     ends = np.cumsum([len(of_prompt) for of_prompt in each.paths])[:-1]
-    return of_prompts(np.split(np.concatenate(outputs), ends), measure.embeds)
+    return np.split(np.concatenate(outputs), ends)
 
 
 def _read(paths: Sequence[Path]) -> Tensor:

@@ -32,12 +32,15 @@ def write_tables(results: Sequence[Scores], folder: Path) -> list[Path]:
 
 
 def terminal_table(results: Sequence[Scores]) -> str:
-    """Blocks under their headings; a line for each model and for the difference."""
+    """Blocks under their headings; a line for each model and for the difference.
+
+    What a model lacks of the metrics of others stays empty.
+    """
     rows = list(_rows(results))
-    metrics = list(results[0].estimates)
+    metrics = list(dict.fromkeys(label for each in results for label in each.estimates))
     first = 2 + max(len(name) for _, name, _ in rows)
     widths = {
-        label: GAP + max(len(label), *(len(cells[label]) for _, _, cells in rows))
+        label: GAP + max(len(label), *(len(cells.get(label, "")) for _, _, cells in rows))
         for label in metrics
     }
     header = " " * first + "".join(label.rjust(widths[label]) for label in metrics)
@@ -48,7 +51,7 @@ def terminal_table(results: Sequence[Scores]) -> str:
             lines += ["", block] if block else [""]
             heading = block
         line = f"  {name}".ljust(first)
-        lines.append(line + "".join(cells[label].rjust(widths[label]) for label in metrics))
+        lines.append(line + "".join(cells.get(label, "").rjust(widths[label]) for label in metrics))
     return "\n".join(lines)
 
 
