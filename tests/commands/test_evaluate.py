@@ -222,6 +222,7 @@ def test_an_evaluation_is_a_run_below_the_training(
         (["run=/nowhere"], 2, "/nowhere"),
         (["nothing=1"], 2, "python -m soc_ft.evaluate --cfg job"),
         (["model=shapes", "prompts=shapes", "metrics=[shape]"], 2, "did you mean shapes"),
+        (["model=shapes", "prompts=shapes", "metrics=[shapes]", "exact=true"], 2, "exact_lambdas"),
     ],
 )
 def test_answers_come_in_one_line_without_the_heavy_imports(
