@@ -54,6 +54,16 @@ def test_the_terminal_shows_blocks_models_and_differences() -> None:
     assert "+0.5830 ± 0.0012" in rows[2]
 
 
+def test_what_only_some_models_have_is_a_column_with_empty_cells() -> None:
+    """Breaks when a column is lost that the first model lacks, or a model without it is an error."""
+    with_cost = Scores(BLOCKS[0], "optimum", 8, {"KL": Estimate(0.5, 0.1, 4)})
+    header, _, _, base, tuned, _, optimum = terminal_table([*RESULTS[:2], with_cost]).splitlines()
+    assert header.split() == ["reward", "accuracy", "KL"]
+    assert {len(base), len(tuned), len(optimum)} == {len(header)}
+    assert optimum.split() == ["optimum", "0.500", "±", "0.100"]
+    assert base.rstrip() != base
+
+
 def test_markdown_has_as_many_cells_in_every_row() -> None:
     """Breaks when the pasted table falls apart."""
     lines = markdown_table(RESULTS).splitlines()
