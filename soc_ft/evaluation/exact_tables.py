@@ -52,20 +52,19 @@ class ExactResult:
 
     def text(self) -> str:
         """What the terminal shows."""
-        law = f"guidance {self.guidance_scale:g}, {self.exact.samples} base samples a prompt"
-        lines = [f"The optimum p_base exp(lambda {self.exact.reward}), from {law}"]
+        lines = [
+            f"The optimum p_base exp(lambda {self.exact.reward}) at guidance "
+            f"{self.guidance_scale:g}, from {self.exact.samples} base samples of each prompt"
+        ]
         if self.rows():
             lines += [terminal_table(self.rows()), ""]
         for each in self.optima:
             lines.append(each.refusal or self._of_possible(each))
         lines += [f"note: {note}" for note in self.exact.notes]
-        if self.rows():
-            lines.append(
-                "errors of the optimum are those of sampling within these prompts; KL of the run: "
-                + ("of its last validation" if COST in self.run else "not known for this law")
-                if self.run
-                else "errors are those of sampling within these prompts"
-            )
+        lines.append("errors of the optimum are those of sampling within these prompts")
+        if self.run:
+            known = "of its last validation" if COST in self.run else "not known for this law"
+            lines.append(f"KL of the run: {known}")
         return "\n".join(lines)
 
     def write(self, folder: Path) -> Path:

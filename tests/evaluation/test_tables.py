@@ -55,7 +55,7 @@ def test_the_terminal_shows_blocks_models_and_differences() -> None:
 
 
 def test_what_only_some_models_have_is_a_column_with_empty_cells() -> None:
-    """Breaks when a column is lost that the first model lacks, or a model without it is an error."""
+    """Breaks when a column is lost that the first model lacks, or cells move."""
     with_cost = Scores(BLOCKS[0], "optimum", 8, {"KL": Estimate(0.5, 0.1, 4)})
     header, _, _, base, tuned, _, optimum = terminal_table([*RESULTS[:2], with_cost]).splitlines()
     assert header.split() == ["reward", "accuracy", "KL"]
