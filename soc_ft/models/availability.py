@@ -13,6 +13,7 @@ from soc_ft.errors import ConfigError, MissingFile, MissingWeights
 from soc_ft.files import PACKAGE
 from soc_ft.hub import is_hub_id, obstacle
 from soc_ft.integrity import check_whole, tensor_names
+from soc_ft.models.architectures import ARCHITECTURES
 from soc_ft.models.completeness import check_folder, check_part, check_single_file, read_json
 from soc_ft.models.noise_schedule import check_schedule
 
@@ -141,8 +142,6 @@ def picture_size(path: str, revision: str | None = None) -> int:
     """
     prefix, _, name = path.partition(":")
     if prefix == "random":
-        from soc_ft.models.architectures import ARCHITECTURES
-
         return int(ARCHITECTURES[name].vae["sample_size"]) if name in ARCHITECTURES else 512
     try:
         folder = Path(locate(path, revision).location)

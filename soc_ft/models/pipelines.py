@@ -88,7 +88,7 @@ def load_pipeline(
             if given[part]
         }
         if source.kind == "random":
-            from soc_ft.models.architectures import random_pipeline
+            from soc_ft.models.random_weights import random_pipeline
 
             pipeline = random_pipeline(source.location)
             pipeline.register_modules(**others)

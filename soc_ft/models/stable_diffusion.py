@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from soc_ft.core import Condition
 from soc_ft.models.family import Family
@@ -129,7 +131,8 @@ class StableDiffusion(Family):
         # safetensors holds contiguous tensors only; the model computes in another layout.
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.contiguous_format)
-        pipeline.save_pretrained(folder)
+        with _no_bars():
+            pipeline.save_pretrained(folder)
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.channels_last)
         # Stable Diffusion's layout has these two as well, which older readers need.
@@ -165,3 +168,16 @@ class StableDiffusion(Family):
         StableDiffusionPipeline.save_lora_weights(
             folder, unet_lora_layers=weights, unet_lora_adapter_metadata=settings
         )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers' bar of written files, which takes a moment, from between our messages."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    if shown:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

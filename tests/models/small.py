@@ -10,9 +10,10 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from soc_ft.core import Condition
-from soc_ft.models.architectures import ARCHITECTURES, random_pipeline
+from soc_ft.models.architectures import ARCHITECTURES
 from soc_ft.models.finetune import FineTuning, Full, LoRA, Offset
 from soc_ft.models.model import DiffusionModel
+from soc_ft.models.random_weights import random_pipeline
 from soc_ft.models.scheduler import adapt_scheduler
 from soc_ft.models.stable_diffusion import StableDiffusion
 

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
+from transformers.utils.logging import is_progress_bar_enabled
 
 from soc_ft.core import rollout
 from soc_ft.errors import ConfigError
@@ -179,6 +180,15 @@ def test_an_export_leaves_the_model_as_it_was(tmp_path: Path, mode: str, format:
     assert all(torch.equal(*pair) for pair in zip(again, outputs, strict=True))
     again[1].sum().backward()
     assert all(parameter.grad is not None for parameter in model.trainable_parameters())
+
+
+def test_an_export_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Breaks if bars of transformers stand between our messages, or stay switched off after."""
+    model = make_model(Full())
+    capfd.readouterr()
+    export_pipeline(model, tmp_path, "folder")
+    assert capfd.readouterr() == ("", "")
+    assert is_progress_bar_enabled()
 
 
 def test_merging_copies_the_network_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from soc_ft.errors import ConfigError
 from soc_ft.models import loading
-from soc_ft.models.architectures import random_pipeline
 from soc_ft.models.finetune import Full, LoRA
 from soc_ft.models.loading import build_model, load_model
 from soc_ft.models.pipelines import load_pipeline
+from soc_ft.models.random_weights import random_pipeline
 from tests.conftest import composed
 
 

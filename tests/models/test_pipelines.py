@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from soc_ft.errors import ConfigError
 from soc_ft.models import pipelines
-from soc_ft.models.architectures import ARCHITECTURES, random_pipeline
+from soc_ft.models.architectures import ARCHITECTURES
 from soc_ft.models.availability import Source
 from soc_ft.models.completeness import SINGLE_FILE_PREFIXES
 from soc_ft.models.finetune import Full
 from soc_ft.models.loading import load_model
 from soc_ft.models.pipelines import load_pipeline
+from soc_ft.models.random_weights import random_pipeline
 from tests.models.original_layout import original_layout
 from tests.models.small import PARTS, assert_same_weights
 

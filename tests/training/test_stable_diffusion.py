@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from soc_ft.models.architectures import random_pipeline
+from soc_ft.models.random_weights import random_pipeline
 from tests.trained import crash_at, largest_difference, weights
 
 TinyRun = Callable[..., Path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from soc_ft.models.architectures import random_pipeline
+from soc_ft.models.random_weights import random_pipeline
 from tests.models.small import PARTS, assert_same_weights
 
 
