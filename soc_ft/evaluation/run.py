@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from soc_ft.errors import Interrupted
 from soc_ft.evaluation.exact import of_run, optima
@@ -47,11 +48,12 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     output = Path(settings.output)
     keep = settings.save_images and not plan.sets
     try:
-        made = plan.sets or picture_sets(plan, device)
-        sets = made if plan.sets else [each.first(settings.samples_per_prompt) for each in made]
-        if keep:
-            write_folder(output / PICTURES, sets)
-        values = picture_values(made, plan.measures, settings.metric_batch, device)
+        with logging_redirect_tqdm():
+            made = plan.sets or picture_sets(plan, device)
+            sets = made if plan.sets else [each.first(settings.samples_per_prompt) for each in made]
+            if keep:
+                write_folder(output / PICTURES, sets)
+            values = picture_values(made, plan.measures, settings.metric_batch, device)
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted.after(
             stop, "interrupted; the pictures made so far are kept, and the same command goes on"

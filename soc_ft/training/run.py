@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from soc_ft.config.schema import RunConfig
 from soc_ft.records.runs import Origin
@@ -54,7 +55,7 @@ def train(
         Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
     """
     prepare_torch(run)
-    with _quiet_libraries():
+    with _quiet_libraries(), logging_redirect_tqdm():
         # A person's own reward is the likeliest to be wrong, and is told so in seconds.
         scorers = build_scorers(config, run, reward, None if model is None else model.device)
         from soc_ft.training.session import carry_out

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
 
+import pytest
+from tqdm import tqdm
+
+from soc_ft.training import run, session
 from soc_ft.training.progress import duration, remaining_seconds
 
 
@@ -20,3 +28,21 @@ def test_a_collection_counts_once_a_round() -> None:
 def test_times_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
     """Breaks if a run of hours is foretold in seconds."""
     assert duration(seconds) == said
+
+
+def test_a_message_has_a_line_of_its_own_beside_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if what a run says while a bar is shown is glued to the bar."""
+
+    def shows_a_bar(*_: object) -> None:
+        with tqdm(total=2, file=sys.stdout):
+            logging.getLogger("soc_ft").warning("Asked to stop")
+
+    for name in ("prepare_torch", "build_scorers"):
+        monkeypatch.setattr(run, name, lambda *_: None)
+    monkeypatch.setattr(session, "carry_out", shows_a_bar)
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stdout)])
+    nothing: Any = None
+    run.train(nothing, nothing, Path())
+    assert re.search(r"[\r\n]Asked to stop\n", capsys.readouterr().out)
