@@ -12,10 +12,11 @@ from soc_ft.checking import validated
 from soc_ft.config.components import (
     build_method,
     check_components,
+    check_tracker,
     component_class,
     components_in,
 )
-from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER, Kind
+from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, Kind
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
@@ -55,7 +56,7 @@ def parse(config: DictConfig) -> tuple[RunConfig, Method]:
     component_class(run.model, "model", MODEL)
     component_class(run.finetune, "finetune", FINETUNE)
     if run.tracking is not None:
-        component_class(run.tracking, "tracking", TRACKER)
+        check_tracker(run.tracking)
     return run, method
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from soc_ft.checking import check_call, validated
-from soc_ft.config.kinds import METHOD, Kind
+from soc_ft.config.kinds import METHOD, TRACKER, Kind
 from soc_ft.errors import ConfigError, check_all, did_you_mean
 from soc_ft.methods import Method
 from soc_ft.options import Component
@@ -51,6 +51,17 @@ def component_class(component: Component, key: str, kind: Kind) -> Any:
     else:
         check_call(found, component.arguments, key, kind.supplied)
     return found
+
+
+def check_tracker(component: Component) -> None:
+    """Check what follows a run, as it is configured under ``tracking``.
+
+    Raises:
+        ConfigError: it is no tracker, an argument is wrong, or what the environment says of it.
+    """
+    found = component_class(component, "tracking", TRACKER)
+    if isinstance(found, ChecksArguments):
+        found.check_arguments(component.arguments, "tracking")
 
 
 def check_components(value: Any, key: str, kind: Kind) -> None:

@@ -10,9 +10,14 @@ from omegaconf import DictConfig
 
 from soc_ft.checking import check_folder, validated
 from soc_ft.config.checks import resolved
-from soc_ft.config.components import check_components, check_trusted, component_class
+from soc_ft.config.components import (
+    check_components,
+    check_tracker,
+    check_trusted,
+    component_class,
+)
 from soc_ft.config.groups import chosen, options, unknown_option
-from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, TRACKER
+from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
 from soc_ft.errors import ConfigError
@@ -59,7 +64,7 @@ def check_evaluation(config: DictConfig) -> Plan:
     _check_source(settings)
     check_exact_keys(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
-    component_class(validated(Component, tracking, ("tracking",)), "tracking", TRACKER)
+    check_tracker(validated(Component, tracking, ("tracking",)))
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))
@@ -124,7 +129,7 @@ def _check_run(run_config: Mapping[str, Any], settings: Settings) -> None:
     check_trusted(run_config, sections, settings.trust)
     component_class(_typed(run_config, "finetune"), "finetune", FINETUNE)
     if "tracking" in sections and run_config.get("tracking") is not None:
-        component_class(_typed(run_config, "tracking"), "tracking", TRACKER)
+        check_tracker(_typed(run_config, "tracking"))
 
 
 def _typed(run_config: Mapping[str, Any], section: str) -> Component:

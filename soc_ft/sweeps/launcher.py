@@ -87,7 +87,7 @@ class FolderLauncher(Launcher):
         """Run the jobs of these folders, and come back when none is running any more."""
 
     def check_machine(self) -> None:
-        """Raise ConfigError if this machine cannot launch jobs."""
+        """Raise ConfigError if this machine cannot launch jobs with the parameters."""
 
     def check_resources(self, run: RunConfig) -> None:
         """Raise ConfigError if the launcher does not give a job what it needs."""

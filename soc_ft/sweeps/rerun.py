@@ -31,7 +31,8 @@ def rerun_failed(folder: Path, changes: Sequence[str] = ()) -> int:
         How many jobs there were.
 
     Raises:
-        ConfigError: it is no sweep, or a change names no parameter of its launcher.
+        ConfigError: it is no sweep, or a change names no parameter of its launcher or a wrong
+            value, or this machine cannot launch its jobs.
     """
     sweep = Sweep.load(folder)
     unfinished = [
@@ -41,7 +42,9 @@ def rerun_failed(folder: Path, changes: Sequence[str] = ()) -> int:
     ]
     parameters = dict(sweep.parameters) | _parsed(changes, sweep)
     if unfinished:
-        _LAUNCHERS[sweep.launcher](**parameters).start(sweep, unfinished)
+        launcher = _LAUNCHERS[sweep.launcher](**parameters)
+        launcher.check_machine()
+        launcher.start(sweep, unfinished)
     return len(unfinished)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
@@ -9,7 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,17 @@ class SlurmLauncher(FolderLauncher):
         wait(sweep)
 
     def check_machine(self) -> None:
-        """Check that there is a Slurm.
+        """Check that there is a Slurm, and that resources are numbers that it can give.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or one is not.
         """
+        for name in _AT_LEAST_ONE:
+            given = self.parameters.get(name)
+            if given is not None and not (isinstance(given, int) and given >= 1):
+                raise ConfigError(
+                    f"hydra.launcher.{name}={given}: must be a whole number, at least 1"
+                )
         if shutil.which("srun") is None:
             raise ConfigError(
                 "hydra/launcher=slurm: there is no Slurm here (no srun on the PATH); submit from a "
@@ -69,10 +76,6 @@ class SlurmLauncher(FolderLauncher):
         Raises:
             ConfigError: there is not.
         """
-        for name in _AT_LEAST_ONE:
-            given = self.parameters[name]
-            if given is not None and given < 1:
-                raise ConfigError(f"hydra.launcher.{name}={given}: must be at least 1")
         minutes, delay = self.parameters["timeout_min"], self.parameters["signal_delay_s"]
         if delay >= 30 * minutes:
             raise ConfigError(
@@ -153,13 +156,17 @@ def submit(sweep: Sweep, folders: Sequence[Path], parameters: Mapping[str, Any])
     for folder in folders:
         write_state(folder, JobState.QUEUED)
     try:
-        with _outside_an_allocation():
+        # Submitit prints what sbatch says; here it becomes part of the error.
+        with _outside_an_allocation(), redirect_stderr(io.StringIO()):
             submitted = _executor(sweep, parameters, code).submit_array(jobs)
     except (submitit.core.utils.FailedJobError, RuntimeError, ValueError) as error:
         reason = f"could not be submitted: {_reason(error)}"
         for folder in folders:
             write_state(folder, JobState.FAILED, reason)
-        raise ConfigError(f"hydra/launcher=slurm: the jobs {reason}") from error
+        raise ConfigError(
+            f"hydra/launcher=slurm: the jobs {reason}; mend it, and submit them with python -m "
+            f"soc_ft.report {sweep.folder} --rerun-failed, or --rerun-failed --launcher KEY=VALUE"
+        ) from error
     for folder, job in zip(folders, submitted, strict=True):
         log = os.path.relpath(job.paths.stdout, folder)
         Submission("slurm", log, code.name, job.job_id).append(folder)

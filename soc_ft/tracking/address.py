@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from soc_ft.errors import ConfigError
 from soc_ft.records.provenance import without_password
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -30,6 +31,19 @@ def known_uri(uri: str) -> str:
             "sqlite:////FOLDER/mlflow.db"
         )
     return uri
+
+
+def check_variable() -> None:
+    """Check the address that the environment gives, if it gives one.
+
+    Raises:
+        ConfigError: MLflow has no store for it.
+    """
+    if given := os.environ.get(URI_VARIABLE):
+        try:
+            known_uri(given)
+        except ValueError as error:
+            raise ConfigError(f"{URI_VARIABLE}={display_uri(given)}: {error}") from None
 
 
 TrackingURI = Annotated[str, AfterValidator(known_uri)]

@@ -7,10 +7,11 @@ import shlex
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from soc_ft.options import NonNegative, Positive, builds
 from soc_ft.records.provenance import without_password
-from soc_ft.tracking.address import TrackingURI, default_uri, display_uri
+from soc_ft.tracking.address import TrackingURI, check_variable, default_uri, display_uri
 from soc_ft.tracking.delivery import Delivery, backlog
 from soc_ft.tracking.outbox import End, Outbox, Start
 from soc_ft.tracking.store import RUN_DIR_TAG, reason
@@ -65,6 +66,20 @@ class MLflowTracker:
         self._flushing = False
         self._closing = False
         self._problem: str | None = None
+
+    @classmethod
+    def check_arguments(cls, arguments: Mapping[str, Any], key: str) -> None:
+        """Check the address that the environment gives, where the configuration gives none.
+
+        Args:
+            arguments: of the constructor, whose types are checked already.
+            key: of the tracker in the configuration.
+
+        Raises:
+            ConfigError: MLflow has no store for it.
+        """
+        if not arguments.get("uri"):
+            check_variable()
 
     def start(
         self,

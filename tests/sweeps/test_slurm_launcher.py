@@ -31,8 +31,6 @@ ONE = {
         ({"tasks_per_node": 2}, "tasks_per_node=2: must be trainer.devices=1"),
         ({"nodes": 2}, "nodes=2: must be trainer.num_nodes=1"),
         ({"gpus_per_node": 4}, "gpus_per_node=4: must be trainer.devices=1"),
-        ({"mem_gb": -1}, "mem_gb=-1: must be at least 1"),
-        ({"cpus_per_task": 0}, "cpus_per_task=0: must be at least 1"),
         ({"timeout_min": 4}, "signal_delay_s=120: is more than half of the time limit"),
     ],
 )
@@ -42,6 +40,29 @@ def test_tasks_and_gpus_must_fit_the_processes(given: dict[str, int], named: str
     SlurmLauncher(**ONE).check_resources(run)
     with pytest.raises(ConfigError, match=named):
         SlurmLauncher(**ONE | given).check_resources(run)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mem_gb", -1), ("cpus_per_task", 0), ("mem_gb", "x")])
+def test_resources_are_whole_numbers_that_there_can_be(name: str, value: object) -> None:
+    """Breaks if Slurm is asked for what it cannot give, or a changed parameter raises."""
+    with pytest.raises(ConfigError, match=rf"launcher.{name}={value}: must be a whole number"):
+        SlurmLauncher(**ONE | {name: value}).check_machine()
+
+
+def test_what_sbatch_says_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if a refusal of Slurm's is several lines, or does not say how the jobs go on."""
+    program = tmp_path / "sbatch"
+    program.write_text("#!/bin/sh\necho sbatch: error: no partition nope >&2\nexit 1\n")
+    program.chmod(0o755)
+    (tmp_path / "srun").symlink_to(program)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    sweep = Sweep(tmp_path / "s", "s", "slurm", {}, ["python"])
+    parameters = {"submitit_folder": str(tmp_path / "logs"), "max_num_timeout": 1, **TIMES}
+    with pytest.raises(ConfigError, match=r"no partition nope; mend it, .* --rerun-failed"):
+        submit(sweep, [tmp_path / "s" / "0"], parameters)
+    assert capfd.readouterr().err == ""
 
 
 def test_processes_on_cpus_need_no_gpu() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from soc_ft.config import parse
+from soc_ft.errors import ConfigError
 from soc_ft.tracking.address import known_uri
+from tests.conftest import composed
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,13 @@ def test_other_addresses_are_refused(uri: str) -> None:
     """Breaks if a whole run is trained before somebody learns that nothing can be delivered."""
     with pytest.raises(ValueError, match=r"no address of an MLflow store; write http://"):
         known_uri(uri)
+
+
+def test_the_variable_is_looked_at_where_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a wrong variable is found out after the training, or bars a run that has its own
+    address, or a password of it is said."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://me:secret@host")
+    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI=ftp://host: is no address"):
+        parse(composed("tracking=mlflow"))
+    parse(composed("tracking=mlflow", "tracking.uri=http://localhost:5000"))
+    parse(composed("tracking=none"))
