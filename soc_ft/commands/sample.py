@@ -61,8 +61,8 @@ def sample(config: DictConfig) -> None:
     """
     settings = validated(SampleSettings, resolved(config))
     check_device(settings.device)
-    check_folder(settings.output, "output")
     folder, run_config = open_run(settings.run)
+    check_folder(settings.output, "output")
     check_trusted(run_config, ["model", "finetune"], settings.trust)
     of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
     prompts = chosen_prompts(settings.prompts, of_run.column, settings.num_prompts, of_run)

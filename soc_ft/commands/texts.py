@@ -22,7 +22,8 @@ def quote_texts(arguments: Sequence[str], keys: Collection[str]) -> list[str]:
         keys: whose values are a text or a list of texts.
 
     Raises:
-        ConfigError: a value is in brackets as a whole, but is no list that Hydra reads.
+        ConfigError: a value is in brackets as a whole, or in one that is not closed, and is no
+            list that Hydra reads.
     """
     parser = OverridesParser.create()
     return [
@@ -41,7 +42,7 @@ def _quoted(argument: str, parser: OverridesParser) -> str:
             if value is None or isinstance(value, list) or in_marks or "${" in text:
                 return argument
     except HydraException:
-        if _in_brackets(text):
+        if _is_list(text):
             raise ConfigError(
                 f"{argument}: is no list; put a prompt that contains commas, quotes or brackets "
                 """into quotation marks, as in prompts='["a cat, sitting", "a {red} dog"]'"""
@@ -49,8 +50,8 @@ def _quoted(argument: str, parser: OverridesParser) -> str:
     return f"{key}{equals}{QuotedString(text, Quote.single).with_quotes()}"
 
 
-def _in_brackets(text: str) -> bool:
-    """Whether the first bracket of a text is closed by its last character."""
+def _is_list(text: str) -> bool:
+    """Whether a text begins with a bracket that its last character closes, or nothing does."""
     if not text.startswith("["):
         return False
     depth = 0
@@ -58,4 +59,4 @@ def _in_brackets(text: str) -> bool:
         depth += {"[": 1, "]": -1}.get(letter, 0)
         if depth == 0:
             return place == len(text) - 1
-    return False
+    return True

@@ -66,8 +66,12 @@ def _composed(key: str, group: str, name: str) -> dict[str, Any]:
 
 
 def _own_folders() -> list[Path]:
-    """What ``--config-dir`` names."""
+    """What ``--config-dir`` and ``hydra.searchpath`` name."""
     if not HydraConfig.initialized():
         return []
     sources = HydraConfig.get().runtime.config_sources
-    return [Path(source.path) for source in sources if source.provider == "command-line"]
+    return [
+        Path(source.path)
+        for source in sources
+        if source.schema == "file" and source.provider != "main"
+    ]

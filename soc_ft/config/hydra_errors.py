@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,9 @@ def one_line(error: Exception, overrides: Sequence[str], advice: Callable[[str],
     if "Ambiguous value for argument" in text:
         several = text.partition("'")[2].partition("'")[0]
         return f"{several}: several values are the jobs of a sweep (-m); a list has brackets"
+    twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
+    if twice:
+        return f"{twice[1]}: is chosen twice; name one option of it, without a +"
     if "Config group override must be" in text:
         return _no_option(overrides) or " ".join(text.split())
     cause = error.__cause__
@@ -105,6 +109,10 @@ def _unreadable(override: str) -> str:
         return f"{override}: has no key; write KEY{override}"
     if not equals:
         return f"{override}: is no override; write {override}=VALUE"
+    foreign = [letter for letter in key if not letter.isascii()]
+    if foreign:
+        called = unicodedata.name(foreign[0], "a letter without a name")
+        return f"{override}: no key has a {foreign[0]!r} in it, which is {called}"
     if value.strip() == "" or value.endswith(","):
         return f"{override}: a value is missing at its end"
     return (

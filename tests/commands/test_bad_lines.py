@@ -52,6 +52,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir()
         OmegaConf.save(_tiny() | {section: change}, folder / "config.yaml")
     (tmp_path / "file").touch()
+    (tmp_path / "own" / "reward").mkdir(parents=True)
+    (tmp_path / "own" / "reward" / "mine.yaml").touch()
     (tmp_path / "imgs").mkdir()
     (tmp_path / "imgs" / "metadata.jsonl").write_text('{"file_name": "../file", "prompt": "a"}\n')
     monkeypatch.chdir(tmp_path)
@@ -72,6 +74,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("reward=null", "reward=null: choose an option"),
         ("model=3", "model=3: choose an option"),
         # the grammar of overrides, and flags
+        (f"{QUICK} +experiment=quickstart", "experiment: is chosen twice"),
+        ("l\u0430mbda=1", "no key has a '\u0430' in it, which is CYRILLIC SMALL LETTER A"),
         ("lambda=1,", "lambda=1,: a value is missing"),
         ("lambda=1,10", "lambda=1,10: several values are the jobs of a sweep (-m)"),
         ("=3", "=3: has no key"),
@@ -90,6 +94,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{QUICK} trainer.accelerator=gpu", "trainer.accelerator=gpu: there is no GPU"),
         # other commands
         ("sample", "run: has no value"),
+        ("sample run=file", "run=file: "),
+        ("sample run=good prompts=[", "prompts=[: is no list"),
         ("sample run=good num_steps=5000", "num_steps=5000"),
         ("sample run=good device=gpu", "device=gpu: choose cpu"),
         ("sample run=good sampels_per_prompt=3", "did you mean samples_per_prompt?"),
@@ -101,6 +107,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate run=calls", "trust=[subprocess.getoutput]"),
         ("evaluate run=given", "reward.function=os.x"),
         (f"{BASE} metrics=[{{_target_:os.system}}]", "is a function and no metric"),
+        (f"{BASE} metrics=[mina] --config-dir own", "did you mean mine?"),
+        (f"{BASE} metrics=[mina] hydra.searchpath=[file://own]", "did you mean mine?"),
         (f"{BASE} device=cud", "device=cud"),
         (f"{BASE} output=file/x", "output=file/x: "),
         ("sample run=good output=file", "output=file: "),

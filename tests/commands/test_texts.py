@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -65,7 +66,9 @@ def test_other_arguments_stay() -> None:
     assert quote_texts(arguments, ("prompts",)) == arguments
 
 
-def test_a_list_that_is_none_says_how_to_quote() -> None:
-    """Breaks if a list with an apostrophe ends in a message about tokens, or becomes one prompt."""
-    with pytest.raises(ConfigError, match=r"prompts=\[a dog's bone\]: is no list; .*quotation"):
-        prompts_of("[a dog's bone]")
+@pytest.mark.parametrize("text", ["[a dog's bone]", "[", "[a cat,", "[a [b], c"])
+def test_a_list_that_is_none_says_how_to_quote(text: str) -> None:
+    """Breaks if a list with an apostrophe, or without its end, ends in a message about tokens, or
+    becomes one prompt."""
+    with pytest.raises(ConfigError, match=rf"prompts={re.escape(text)}: is no list; .*quotation"):
+        prompts_of(text)
