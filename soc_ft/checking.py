@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -79,12 +80,15 @@ def check_folder(folder: str, key: str) -> None:
     """Check that a folder is there or can be made, as far as names go.
 
     Raises:
-        ConfigError: it is a file, or lies below one.
+        ConfigError: it is a file, or lies below one, or nobody can write there.
     """
     path = Path(folder).expanduser().absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if not there.is_dir():
-        raise ConfigError(f"{key}={folder}: {there} is a file; name a folder")
+        what = "is a link that leads nowhere" if there.is_symlink() else "is a file"
+        raise ConfigError(f"{key}={folder}: {there} {what}; name a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{key}={folder}: {there} cannot be written to; name another folder")
 
 
 def _name(called: Callable[..., Any]) -> str:

@@ -120,6 +120,9 @@ def locate(path: str | None, revision: str | None = None, variant: str | None = 
         raise ConfigError("model.path: is empty; give a folder, a file or a hub id")
     prefix, _, name = path.partition(":")
     if prefix == "random":
+        if name not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise ConfigError(f"model.path={path}: no such architecture (there are: {known})")
         return Source("random", name)
     if prefix == "embedded":
         return _embedded(path, PACKAGE / "world" / f"{name}-diffusion", variant)

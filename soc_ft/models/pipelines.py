@@ -22,6 +22,7 @@ from soc_ft.models.availability import (
     variant_in,
     weight_files,
 )
+from soc_ft.models.bars import no_bars
 from soc_ft.models.completeness import check_single_file
 from soc_ft.models.noise_schedule import check_scheduler_class
 
@@ -82,22 +83,23 @@ def load_pipeline(
     if source.kind == "file":
         held = _check_readable(Path(source.location), f"model.path={path}")
     try:
-        others = {
-            part: _part(part, Path(given[part] or ""), None, dtype)
-            for part in GIVEN_PARTS
-            if given[part]
-        }
-        if source.kind == "random":
-            from soc_ft.models.random_weights import random_pipeline
+        with no_bars():
+            others = {
+                part: _part(part, Path(given[part] or ""), None, dtype)
+                for part in GIVEN_PARTS
+                if given[part]
+            }
+            if source.kind == "random":
+                from soc_ft.models.random_weights import random_pipeline
 
-            pipeline = random_pipeline(source.location)
-            pipeline.register_modules(**others)
-        elif source.kind == "file":
-            if held is not None:  # of others the header was read
-                check_single_file(held, others)
-            pipeline = _from_file(source, single_file_config, others)
-        else:
-            pipeline = _from_folder(Path(source.location), variant, others, dtype)
+                pipeline = random_pipeline(source.location)
+                pipeline.register_modules(**others)
+            elif source.kind == "file":
+                if held is not None:  # of others the header was read
+                    check_single_file(held, others)
+                pipeline = _from_file(source, single_file_config, others)
+            else:
+                pipeline = _from_folder(Path(source.location), variant, others, dtype)
     except ConfigError as error:
         raise ConfigError(f"model.path={path}: {error}") from None
     except Exception as error:  # of four libraries, a dozen unrelated types

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
 
 from soc_ft.core import Condition
+from soc_ft.models.bars import no_bars
 from soc_ft.models.family import Family
 
 
@@ -131,7 +130,7 @@ class StableDiffusion(Family):
         # safetensors holds contiguous tensors only; the model computes in another layout.
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.contiguous_format)
-        with _no_bars():
+        with no_bars():
             pipeline.save_pretrained(folder)
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.channels_last)
@@ -168,16 +167,3 @@ class StableDiffusion(Family):
         StableDiffusionPipeline.save_lora_weights(
             folder, unet_lora_layers=weights, unet_lora_adapter_metadata=settings
         )
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers' bar of written files, which takes a moment, from between our messages."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    if shown:
-        transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

@@ -83,6 +83,8 @@ def check_start(finetune: Mapping[str, Any]) -> None:
     try:
         for file in weight_files(found.path / "unet") if is_folder else [found.path]:
             check_whole(file)
+        if found.kind == "state":
+            _scale_of_run(found.path)
     except ConfigError as error:
         raise ConfigError(f"finetune.init={finetune['init']}: {error}") from None
 
