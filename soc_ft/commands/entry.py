@@ -37,6 +37,7 @@ Task = Callable[[DictConfig], Any]
 HELP = {"--help", "-h"}
 INFORMATION = {*HELP, "--cfg", "-c", "--info", "-i", "--hydra-help"}
 """Flags that print and run nothing."""
+MULTIRUN = {"--multirun", "-m"}
 FOLDERS = ("run_dir", "hydra.run.dir", "hydra.sweep.dir", "output", "store")
 """Keys that name a folder to write to."""
 
@@ -65,8 +66,8 @@ def run_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     started: list[bool] = []
     try:
-        _check_flags(arguments)
-        sys.argv[1:] = quote_texts(arguments, texts)
+        _check_flags(arguments, sweeps=config_name == "config")
+        sys.argv[1:] = quote_texts(_flags_last(arguments), texts)
         _register_plugins()
         main = hydra.main(
             version_base="1.3", config_path=str(conf_dir() / folder), config_name=config_name
@@ -89,8 +90,12 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, SocFtError | OSError)
 
 
-def _check_flags(arguments: Sequence[str]) -> None:
+def _check_flags(arguments: Sequence[str], sweeps: bool) -> None:
     """Refuse flags that are not Hydra's, of which it would guess the rest.
+
+    Args:
+        arguments: of the command line.
+        sweeps: whether the command can be a job of a sweep.
 
     Raises:
         ConfigError: says how the key is written that was meant.
@@ -106,11 +111,23 @@ def _check_flags(arguments: Sequence[str]) -> None:
             value = following if following and "=" not in following else "VALUE"
         key = flag.lstrip("-").replace("-", "_")
         raise ConfigError(f"{flag}: is no flag; keys are written without dashes: {key}={value}")
+    if not sweeps and MULTIRUN & set(arguments):
+        raise ConfigError("-m: makes the jobs of a sweep of python -m soc_ft alone; leave it out")
     parser.exit_on_error = False
     try:
         parser.parse_known_args([each for each in arguments if each != "--version"])
     except argparse.ArgumentError as error:
         raise ConfigError(f"{error.argument_name}: {error.message}") from None
+
+
+def _flags_last(arguments: Sequence[str]) -> list[str]:
+    """The same, with the flags behind the overrides: argparse takes no overrides on both sides."""
+    parsed, behind = get_args_parser().parse_known_args(list(arguments))
+    overrides = [*parsed.overrides, *behind]
+    flags = list(arguments)
+    for each in overrides:
+        flags.remove(each)
+    return [*overrides, *flags]
 
 
 def _overrides(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class FolderLauncher(Launcher):
         try:
             self.check_machine()
             _check_free(folder)
+            _check_overrides(job_overrides)
             composed = self._composed(job_overrides, initial_job_idx)
         except (ConfigError, HydraException, OmegaConfBaseException):
             forget(folder)
@@ -159,6 +161,16 @@ def _check_free(folder: Path) -> None:
             f"hydra.sweep.dir={folder}: {len(waiting)} of its jobs are queued or running; wait for "
             f"their end (python -m soc_ft.report {folder}), cancel them or choose another folder"
         )
+
+
+def _check_overrides(job_overrides: Sequence[Sequence[str]]) -> None:
+    """Check that nothing is said of what the jobs' folders decide."""
+    for override in chain.from_iterable(job_overrides):
+        if override.lstrip("+").startswith("run_dir="):
+            raise ConfigError(
+                f"{override}: each job of a sweep has a folder of its own; name that of the sweep "
+                "with hydra.sweep.dir"
+            )
 
 
 def forget(folder: Path) -> None:

@@ -52,6 +52,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir()
         OmegaConf.save(_tiny() | {section: change}, folder / "config.yaml")
     (tmp_path / "file").touch()
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    write_weights(tmp_path / "empty" / "checkpoints" / "last.ckpt")
+    (tmp_path / "empty" / "config.yaml").touch()
+    (tmp_path / "nowhere").symlink_to("nothing")
     (tmp_path / "own" / "reward").mkdir(parents=True)
     (tmp_path / "own" / "reward" / "mine.yaml").touch()
     (tmp_path / "imgs").mkdir()
@@ -112,10 +116,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{BASE} device=cud", "device=cud"),
         (f"{BASE} output=file/x", "output=file/x: "),
         ("sample run=good output=file", "output=file: "),
+        (
+            f"-m {QUICK} run_dir=x seed=0,1",
+            "run_dir=x: each job of a sweep has a folder",
+        ),
+        (f"{QUICK} model.path=random:nope", "model.path=random:nope: no such architecture"),
+        (f"{QUICK} finetune.init=empty", "config.yaml: holds no keys"),
+        ("sample run=good output=nowhere/x", "nowhere is a link that leads nowhere"),
         (f"-m {QUICK} lamda=1,2", "did you mean lambda?"),
         ("evaluate images=imgs metrics=[shapes]", "../file lies outside imgs"),
         ("bench bench.steps=0", "bench.steps=0: must be greater than or equal to 1"),
         ("bench bench.steps=x", "bench.steps=x: must be a valid integer"),
+        (f"bench -m {QUICK} seed=0,1", "-m: makes the jobs of a sweep"),
+        (f"{QUICK} -m seed=0,x", "job 1 (seed=x): seed=x: must be a valid integer"),
         ("bench bench.stepz=1", "did you mean bench.steps?"),
         ("report", "the following arguments are required: sweep"),
         ("report good --ouput x", "--ouput"),
