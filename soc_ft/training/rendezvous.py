@@ -7,6 +7,7 @@ process that was not started or has ended. torchrun ends all of a job with one o
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed import DistError, TCPStore
 
 from soc_ft.errors import RunError
+from soc_ft.processes import is_first_process
 
 _SILENCE = 30.0
 """Seconds until it is said for whom a process waits: some load longer than others."""
@@ -28,11 +30,20 @@ _PATIENCE = 30 * 60.0
 _ANSWER = timedelta(seconds=30)
 """In which rank 0 answers once it is there."""
 
+_STARTER = "SOC_FT_STARTED_BY"
+"""Environment variable: the process that started the others of a machine, which end with it."""
+
 _log = logging.getLogger(__name__)
 
 
 class DataParallel(DDPStrategy):
     """Lightning's, whose processes say for whom they wait and heed signals meanwhile."""
+
+    def __init__(self) -> None:
+        """Leave word to the processes that Lightning is going to start."""
+        super().__init__()
+        if is_first_process():
+            os.environ[_STARTER] = str(os.getpid())
 
     def setup_distributed(self) -> None:
         """Wait for all processes, then let PyTorch connect them.
@@ -62,7 +73,8 @@ def meeting(host: str, port: int, rank: int, ranks: int) -> Iterator[None]:
         ranks: how many there are.
 
     Raises:
-        RunError: some have not come in time, or the first has ended or cannot listen.
+        RunError: some have not come in time, or the first, or who started this process, has ended,
+            or the first cannot listen.
     """
 
     def first_is_missing() -> list[int]:
@@ -93,6 +105,8 @@ def _wait(missing: Callable[[], Sequence[int]], where: str, ranks: int, says: bo
     """Wait until no rank is missing; of all that wait for the same, one says so."""
     began = time.monotonic()
     while absent := missing():
+        if _orphaned():
+            raise RunError(f"{where}: the process that started this one has ended")
         waited = time.monotonic() - began
         who = f"rank {', '.join(map(str, absent))} of {ranks} processes"
         if waited > _PATIENCE:
@@ -105,3 +119,9 @@ def _wait(missing: Callable[[], Sequence[int]], where: str, ranks: int, says: bo
             )
             says = False
         time.sleep(0.1)
+
+
+def _orphaned() -> bool:
+    """Whether another process of the run started this one and is gone."""
+    starter = os.environ.get(_STARTER)
+    return starter is not None and int(starter) not in (os.getpid(), os.getppid())

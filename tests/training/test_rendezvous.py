@@ -67,6 +67,17 @@ def test_who_is_missing_is_said_and_not_waited_for_for_ever(
     assert f" for {absent} of 3 processes" in record.message
 
 
+def test_a_process_does_not_outlive_the_one_that_started_it(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if processes of a job whose first was killed wait for half an hour where nobody
+    sees them."""
+    monkeypatch.setenv("SOC_FT_STARTED_BY", "999999999")
+    said = rf"^{HOST}:{port} .*: the process that started this one has ended$"
+    with pytest.raises(RunError, match=said), meeting(HOST, port, 1, 2):
+        pass
+
+
 def test_a_signal_ends_the_wait(port: int) -> None:
     """Breaks if whoever waits in vain for a process cannot be stopped but by kill -9."""
 
