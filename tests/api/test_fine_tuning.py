@@ -85,6 +85,7 @@ def test_a_shipped_reward_is_named(tmp_path: Path) -> None:
     assert "reward=shapes" in OmegaConf.load(run.folder / "overrides.yaml")
 
 
+@pytest.mark.slow
 def test_the_same_call_goes_on(tmp_path: Path, red: FineTuned) -> None:
     """Breaks when a finished run is started over, or one of more steps does not go on."""
     folder = tmp_path / "run"

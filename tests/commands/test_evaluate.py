@@ -186,7 +186,7 @@ def test_a_base_model_alone(evaluated: Evaluate, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "evaluation" / "samples.png").size[1] > 2 * 128
 
 
-@pytest.mark.parametrize("finetune", ["lora", "offset"])
+@pytest.mark.parametrize("finetune", ["lora", pytest.param("offset", marks=pytest.mark.slow)])
 def test_every_way_of_fine_tuning(evaluated: Evaluate, tiny_run: TinyRun, finetune: str) -> None:
     """Breaks when the weights of LoRA or of an offset network are not put where they belong."""
     folder = tiny_run("trainer.steps=2", "trainer.lr=1e-2", f"finetune={finetune}")

@@ -33,7 +33,9 @@ TinyRun = Callable[..., Path]
         pytest.param(
             ("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 1, marks=pytest.mark.slow
         ),
-        (("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 3),
+        pytest.param(
+            ("buffer=replay", "buffer.batches=2", "buffer.passes=2"), 3, marks=pytest.mark.slow
+        ),
         pytest.param(("finetune=lora",), 3, marks=pytest.mark.slow),
     ],
     ids=["first step", "validated step", "first pass", "second pass", "lora"],

@@ -37,7 +37,10 @@ finally:
     "line",
     [
         "experiment=quickstart +validation.metrics.own._target_=wrong.Wrong",
-        "evaluate model={option:shapes} prompts=[a] metrics=[{_target_:wrong.Wrong}]",
+        pytest.param(
+            "evaluate model={option:shapes} prompts=[a] metrics=[{_target_:wrong.Wrong}]",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_wrong_scorer_is_told_before_the_libraries_load(line: str, tmp_path: Path) -> None:
