@@ -30,13 +30,16 @@ def bench(config: DictConfig) -> None:
     OmegaConf.resolve(config)
     run = check(config)
     check_accelerator(run.trainer)
+    from soc_ft.training.run import quiet_libraries
     from soc_ft.training.scorers import build_scorers, prepare_torch
 
     prepare_torch(run)
-    scorers = build_scorers(config, run)
-    from soc_ft.training.benchmark import measure
+    with quiet_libraries():
+        scorers = build_scorers(config, run)
+        from soc_ft.training.benchmark import measure
 
-    print(measure(config, run, scorers, settings.steps, settings.evaluations).report())
+        measured = measure(config, run, scorers, settings.steps, settings.evaluations)
+    print(measured.report())
 
 
 def main() -> None:

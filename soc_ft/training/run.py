@@ -55,7 +55,7 @@ def train(
         Preempted: a scheduler asked it to stop; it goes on from its last checkpoint.
     """
     prepare_torch(run)
-    with _quiet_libraries(), logging_redirect_tqdm():
+    with quiet_libraries(), logging_redirect_tqdm():
         # A person's own reward is the likeliest to be wrong, and is told so in seconds.
         scorers = build_scorers(config, run, reward, None if model is None else model.device)
         from soc_ft.training.session import carry_out
@@ -64,7 +64,7 @@ def train(
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep the libraries' own announcements out of the way of the run's messages.
 
     Lightning, which sets its own level when it is imported, is silenced where its trainer is built.
