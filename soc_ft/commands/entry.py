@@ -27,6 +27,7 @@ from soc_ft.config.hydra_errors import closest_key, one_line
 from soc_ft.errors import ConfigError, Interrupted, SocFtError
 from soc_ft.files import conf_dir, reason, remove_if_empty
 from soc_ft.processes import ending_in_one_line
+from soc_ft.records.provenance import without_password
 from soc_ft.reporting.callback import SweepReport
 from soc_ft.sweeps.launcher import forget
 from soc_ft.sweeps.local import LocalLauncher
@@ -193,7 +194,7 @@ def _exit_for(error: Exception) -> NoReturn:
 
 
 def _exit(code: int, line: str) -> NoReturn:
-    print(f"soc_ft: error: {line}", file=sys.stderr)
+    print(f"soc_ft: error: {without_password(line)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -96,6 +96,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{QUICK} run_dir=file/x", "run_dir=file/x: is a file, or lies below one"),
         (f"{QUICK} prompts=file", "prompts.train: has no value"),
         (f"{QUICK} trainer.accelerator=gpu", "trainer.accelerator=gpu: there is no GPU"),
+        # what nobody may read in a log
+        (f"{QUICK} tracking.uri=ftp://me:secret@host", "tracking.uri=ftp://host: is no address"),
         # other commands
         ("sample", "run: has no value"),
         ("sample run=file", "run=file: "),
