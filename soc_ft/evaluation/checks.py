@@ -64,7 +64,8 @@ def check_evaluation(config: DictConfig) -> Plan:
     _check_source(settings)
     check_exact_keys(settings)
     tracking = chosen("tracking", "tracking", settings.tracking or "mlflow")
-    check_tracker(validated(Component, tracking, ("tracking",)))
+    if settings.tracking or (settings.run, settings.checkpoint) == (None, None):
+        check_tracker(validated(Component, tracking, ("tracking",)))
     if settings.images is not None:
         measures = _measures(settings, None)
         sets = read_folder(Path(settings.images))

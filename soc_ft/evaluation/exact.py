@@ -25,8 +25,8 @@ from soc_ft.layout import JOURNAL_FILE
 from soc_ft.records.journal import Journal
 
 LEAST_EFFECTIVE_SAMPLES = 50
-"""Of every prompt: the bias of one of few is not averaged away by the others, and the stated errors
-are too small: by a tenth at 114 (of 400 Gaussian samples), by a fifth to a third at 50."""
+"""Of every prompt: the bias of one of few is not averaged away by the others. Just above this the
+stated errors are still too small, by less than half."""
 GAIN, COST, OBJECTIVE, OBJECTIVE_GAIN = "gain", "KL", "objective", "objective gain"
 EFFICIENCY = "efficiency of nats"
 

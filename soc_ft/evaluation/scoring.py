@@ -25,20 +25,6 @@ Values = dict[str, list[list[NDArray[np.float64]]]]
 """By metric and set, the (n,) scores or (n, D) vectors of each prompt's n pictures."""
 
 
-def score(
-    sets: Sequence[PictureSet],
-    measures: Mapping[str, Measure],
-    batch_size: int,
-    device: torch.device,
-) -> list[Scores]:
-    """Measure everything of every set, as estimates over prompts.
-
-    Raises:
-        ConfigError: as of :func:`picture_values`.
-    """
-    return estimated(sets, measures, picture_values(sets, measures, batch_size, device))
-
-
 def picture_values(
     sets: Sequence[PictureSet],
     measures: Mapping[str, Measure],

@@ -158,3 +158,15 @@ def test_what_cannot_be_tilted_is_refused(rewards: Tensor, match: str) -> None:
     """Breaks when a broken score ends as a number."""
     with pytest.raises(ValueError, match=match):
         Tilt(rewards, 1.0)
+
+
+def test_at_fifty_effective_samples_errors_are_too_small_by_less_than_half() -> None:
+    """Breaks when the least that an evaluation asks for is said to be worth more than it is."""
+    generator = torch.Generator().manual_seed(4)
+    tilts = [
+        Tilt(torch.randn(4, 400, generator=generator, dtype=torch.float64), 1.4) for _ in range(300)
+    ]
+    assert 45 < sum(float(tilt.effective_samples.min()) for tilt in tilts) / len(tilts) < 75
+    for found in ([t.reward() for t in tilts], [t.divergence() for t in tilts]):
+        values, errors = torch.tensor(found).T
+        assert 1.05 < float(values.std() / errors.mean()) < 1.5

@@ -1,4 +1,4 @@
-"""Pictures in files, as an evaluation makes or finds them."""
+"""Evaluations that are only checked, and pictures in files, as one makes or finds them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.checks import check_evaluation
 from soc_ft.evaluation.folders import PictureSet
+from soc_ft.evaluation.plan import Plan
+from tests.conftest import TINY, composed, write_weights
+
+BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", "metrics=[shapes]")
 
 Colour = tuple[int, int, int]
 MakeSet = Callable[..., PictureSet]
@@ -34,3 +41,28 @@ def picture_set(tmp_path: Path) -> MakeSet:
         return PictureSet(block, model, list(colours), paths)
 
     return make
+
+
+def planned(*overrides: str) -> Plan:
+    """The plan of an evaluation that is not tracked."""
+    own = ("tracking=none", "trust=[tests.scorers.Redness]")
+    return check_evaluation(composed(*own, *overrides, config="evaluate", folder="commands"))
+
+
+def assert_refused(overrides: Sequence[str], words: Sequence[str]) -> None:
+    """That an evaluation is refused in one line with all of these words."""
+    with pytest.raises(ConfigError) as caught:
+        planned(*overrides)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def checked_run(folder: Path, *overrides: str) -> Path:
+    """Fill a folder with what checking needs of a finished run."""
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "best.safetensors"):
+        write_weights(folder / "checkpoints" / name)
+    plain = OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)
+    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
+    return folder

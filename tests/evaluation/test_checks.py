@@ -5,31 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.checks import check_evaluation
-from soc_ft.evaluation.plan import Plan
-from tests.conftest import TINY, composed, write_weights
-
-BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", "metrics=[shapes]")
-
-
-def plan(*overrides: str) -> Plan:
-    own = ("tracking=none", "trust=[tests.scorers.Redness]")
-    return check_evaluation(composed(*own, *overrides, config="evaluate", folder="commands"))
+from tests.conftest import composed, write_weights
+from tests.evaluation.conftest import BASE_ALONE, assert_refused, checked_run, planned
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """What checking needs of a finished run."""
-    folder = tmp_path / "run"
-    (folder / "checkpoints").mkdir(parents=True)
-    for name in ("last.ckpt", "best.safetensors"):
-        write_weights(folder / "checkpoints" / name)
-    plain = OmegaConf.to_container(composed(*TINY), resolve=True)
-    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-    return folder
+    return checked_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -67,16 +53,12 @@ def run_dir(tmp_path: Path) -> Path:
 )
 def test_what_cannot_be_evaluated_is_one_line(overrides: list[str], words: list[str]) -> None:
     """Breaks when a mistake gets past the check, to fail after the model has loaded."""
-    with pytest.raises(ConfigError) as caught:
-        plan(*overrides)
-    for word in words:
-        assert word in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert_refused(overrides, words)
 
 
 def test_every_schedule_meets_every_eta(run_dir: Path) -> None:
     """Breaks when the four blocks of the reference table are not those four."""
-    blocks = plan(f"run={run_dir}", "eta=[0,1]", "scheduler=[memoryless,pretrained]").blocks
+    blocks = planned(f"run={run_dir}", "eta=[0,1]", "scheduler=[memoryless,pretrained]").blocks
     assert [(block.schedule, block.eta) for block in blocks] == [
         ("memoryless", 0),
         ("memoryless", 1),
@@ -90,7 +72,7 @@ def test_every_schedule_meets_every_eta(run_dir: Path) -> None:
 
 def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
     """Breaks when evaluating a run needs more than its folder."""
-    found = plan(f"run={run_dir}")
+    found = planned(f"run={run_dir}")
     assert [(block.schedule, block.eta) for block in found.blocks] == [("memoryless", 1)]
     assert list(found.measures) == ["redness"]
     assert found.prompts[0] == "a small house number 1"
@@ -108,20 +90,20 @@ def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path
         ([f"run={run_dir}", "checkpoint=best"], best),
         ([f"run={run_dir}", f"checkpoint={copy}"], copy),
     ):
-        source = plan(*overrides).source
+        source = planned(*overrides).source
         assert source is not None
         assert source.weights == weights
         assert source.run_dir == run_dir
     with pytest.raises(ConfigError, match=r"copy\.safetensors: lies in no run folder.*run="):
-        plan(f"checkpoint={copy}")
+        planned(f"checkpoint={copy}")
     with pytest.raises(ConfigError, match=r"checkpoint=worst: .*best, last"):
-        plan(f"run={run_dir}", "checkpoint=worst")
+        planned(f"run={run_dir}", "checkpoint=worst")
 
 
 def test_an_evaluation_is_tracked_where_its_run_was(run_dir: Path) -> None:
     """Breaks when the evaluation of a run lands in another MLflow store than the run."""
-    assert plan(f"run={run_dir}", "tracking=null").tracking["_target_"].endswith(".no_tracker")
-    own = plan(f"run={run_dir}", "tracking={option: mlflow, experiment: mine}")
+    assert planned(f"run={run_dir}", "tracking=null").tracking["_target_"].endswith(".no_tracker")
+    own = planned(f"run={run_dir}", "tracking={option: mlflow, experiment: mine}")
     assert own.tracking["experiment"] == "mine"
 
 
@@ -129,16 +111,27 @@ def test_prompts_come_from_anywhere(run_dir: Path, tmp_path: Path) -> None:
     """Breaks when prompts other than the run's cannot be given."""
     table = tmp_path / "prompts.csv"
     table.write_text("caption\na\nb\nc\n")
-    assert plan(f"run={run_dir}", "prompts=[x,y]").prompts == ["x", "y"]
+    assert planned(f"run={run_dir}", "prompts=[x,y]").prompts == ["x", "y"]
     given = [f"prompts={table}", "column=caption"]
-    assert plan(f"run={run_dir}", *given).prompts == ["a", "b", "c"]
-    assert plan(f"run={run_dir}", *given, "num_prompts=2").prompts == ["a", "b"]
-    assert len(plan(f"run={run_dir}", "prompts=default", "num_prompts=null").prompts) == 64
+    assert planned(f"run={run_dir}", *given).prompts == ["a", "b", "c"]
+    assert planned(f"run={run_dir}", *given, "num_prompts=2").prompts == ["a", "b"]
+    assert len(planned(f"run={run_dir}", "prompts=default", "num_prompts=null").prompts) == 64
 
 
 def test_metrics_are_options_and_mappings(run_dir: Path) -> None:
     """Breaks when a metric cannot be changed, or one of one's own cannot be named."""
     own = "{_target_: tests.scorers.MeanColour}"
-    measures = plan(f"run={run_dir}", f"metrics=[shapes,shapes_diversity,{own}]").measures
+    measures = planned(f"run={run_dir}", f"metrics=[shapes,shapes_diversity,{own}]").measures
     assert list(measures) == ["shapes", "shapes_diversity", "MeanColour"]
     assert [measure.embeds for measure in measures.values()] == [False, True, True]
+
+
+def test_the_environment_counts_where_its_tracker_is_used(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when an address that nobody uses bars an evaluation, or a wrong one is found late."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+    overrides = (f"run={run_dir}", "trust=[tests.scorers.Redness]")
+    check_evaluation(composed(*overrides, config="evaluate", folder="commands"))
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI=ftp://host"):
+        check_evaluation(composed(*BASE_ALONE, config="evaluate", folder="commands"))

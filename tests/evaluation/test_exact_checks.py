@@ -5,29 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.checks import check_evaluation
-from soc_ft.evaluation.plan import Plan
-from tests.conftest import TINY, composed, write_weights
-
-BASE_ALONE = ("model={option: shapes, path: 'random:tiny'}", "prompts=[a cat]", "metrics=[shapes]")
-
-
-def plan(*overrides: str) -> Plan:
-    own = ("tracking=none", "trust=[tests.scorers.Redness]", "exact=true")
-    return check_evaluation(composed(*own, *overrides, config="evaluate", folder="commands"))
-
-
-def run_with(folder: Path, *overrides: str) -> str:
-    """``run=`` of a folder with what checking needs of a finished run."""
-    (folder / "checkpoints").mkdir(parents=True)
-    for name in ("last.ckpt", "best.safetensors"):
-        write_weights(folder / "checkpoints" / name)
-    plain = OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)
-    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-    return f"run={folder}"
+from tests.evaluation.conftest import BASE_ALONE, assert_refused, checked_run, planned
 
 
 @pytest.mark.parametrize(
@@ -38,8 +18,8 @@ def test_the_law_is_the_one_that_was_fine_tuned(
     tmp_path: Path, mode: str, scale: float, measured: bool, notes: int
 ) -> None:
     """Breaks when guidance is not that of the run's trajectories, or what differs is not said."""
-    run = run_with(tmp_path / "run", f"cfg_mode={mode}", "model.guidance_scale=3.0")
-    found = plan(run, "guidance_scale=null")
+    run = f"run={checked_run(tmp_path / 'run', f'cfg_mode={mode}', 'model.guidance_scale=3.0')}"
+    found = planned("exact=true", run, "guidance_scale=null")
     assert found.source is not None
     assert found.exact is not None
     assert found.source.guidance_scale == scale
@@ -52,8 +32,11 @@ def test_the_law_is_the_one_that_was_fine_tuned(
 
 def test_other_weights_have_another_cost(tmp_path: Path) -> None:
     """Breaks when the last validation's control cost is shown beside an earlier checkpoint."""
-    run = run_with(tmp_path / "run", "cfg_mode=full")
-    last, best = plan(run).exact, plan(run, "checkpoint=best").exact
+    run = f"run={checked_run(tmp_path / 'run', 'cfg_mode=full')}"
+    last, best = (
+        planned("exact=true", run).exact,
+        planned("exact=true", run, "checkpoint=best").exact,
+    )
     assert last is not None
     assert best is not None
     assert (last.measured, best.measured) == (True, False)
@@ -61,7 +44,11 @@ def test_other_weights_have_another_cost(tmp_path: Path) -> None:
 
 def test_the_reward_is_measured_beside_other_metrics(tmp_path: Path) -> None:
     """Breaks when a list of metrics without the run's reward leaves none to tilt by."""
-    found = plan(run_with(tmp_path / "run"), "metrics=[{_target_: tests.scorers.MeanColour}]")
+    found = planned(
+        "exact=true",
+        f"run={checked_run(tmp_path / 'run')}",
+        "metrics=[{_target_: tests.scorers.MeanColour}]",
+    )
     assert list(found.measures) == ["redness", "MeanColour"]
 
 
@@ -83,22 +70,18 @@ def test_the_reward_is_measured_beside_other_metrics(tmp_path: Path) -> None:
 )
 def test_what_has_no_optimum_is_one_line(overrides: list[str], words: list[str]) -> None:
     """Breaks when a mistake gets past the check, to fail after hours of sampling."""
-    with pytest.raises(ConfigError) as caught:
-        plan(*overrides)
-    for word in words:
-        assert word in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert_refused(["exact=true", *overrides], words)
 
 
 @pytest.mark.parametrize("override", ["num_steps=7", "eta=0.5", "guidance_scale=9.0"])
 def test_another_law_than_the_run_fine_tuned_is_refused(tmp_path: Path, override: str) -> None:
     """Breaks when a run stands beside the optimum of another process."""
     with pytest.raises(ConfigError, match="leave out scheduler, eta, num_steps and guidance"):
-        plan(run_with(tmp_path / "run"), override)
+        planned("exact=true", f"run={checked_run(tmp_path / 'run')}", override)
 
 
 def test_what_is_not_memoryless_is_said() -> None:
     """Breaks when an upper bound passes for what can be reached."""
-    found = plan(*BASE_ALONE, "exact_lambdas=1", "eta=0.5").exact
+    found = planned("exact=true", *BASE_ALONE, "exact_lambdas=1", "eta=0.5").exact
     assert found is not None
     assert "upper bound" in found.notes[0]

@@ -159,7 +159,7 @@ def test_weights_that_an_older_pytorch_wrote_on_a_gpu(
     What a tensor says of its device stands in for the device.
     """
     file = with_bin(tmp_path, part)
-    weights = torch.load(file)
+    weights = torch.load(file, weights_only=True)
     with monkeypatch.context() as patch:
         patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
         torch.save(weights, file, _use_new_zipfile_serialization=False)

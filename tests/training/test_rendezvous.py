@@ -73,6 +73,7 @@ def test_a_process_does_not_outlive_the_one_that_started_it(
     """Breaks if processes of a job whose first was killed wait for half an hour where nobody
     sees them."""
     monkeypatch.setenv("SOC_FT_STARTED_BY", "999999999")
+    monkeypatch.setattr(rendezvous, "_PATIENCE", 0.5)
     said = rf"^{HOST}:{port} .*: the process that started this one has ended$"
     with pytest.raises(RunError, match=said), meeting(HOST, port, 1, 2):
         pass
