@@ -50,6 +50,16 @@ def test_differences_are_paired_by_prompt_within_a_block(picture_set: MakeSet) -
     assert not elsewhere.differences
 
 
+def test_as_many_values_count_as_a_set_has_pictures(picture_set: MakeSet) -> None:
+    """Breaks when pictures that were measured for the optimum enter a paired comparison."""
+    base = picture_set(BASE, {"a": [BLACK, DARK, RED, RED], "b": [BLACK, BLACK, RED, RED]})
+    tuned = picture_set(FINE_TUNED, {"a": [DARK, DARK], "b": [DARK, DARK]})
+    values = picture_values([base, tuned], REDNESS, 8, CPU)
+    found, compared = estimated([base.first(2), tuned], REDNESS, values)
+    assert found.estimates["redness"].mean == pytest.approx(0.05)
+    assert compared.differences["redness"].mean == pytest.approx(0.15)
+
+
 def test_diversity_is_the_spread_within_prompts(picture_set: MakeSet) -> None:
     """Breaks when the difference between prompts passes for diversity."""
     same = picture_set("same", {"a": [RED, RED], "b": [BLACK, BLACK]})
