@@ -48,8 +48,9 @@ def test_requeue(slurm: Client, tmp_path: Path) -> None:
     """Breaks if a requeued job waits for minutes, or its restarts are not counted."""
     job = slurm.submit(f'echo "restart ${{SLURM_RESTART_COUNT:-0}}"; {SLEEP}', tmp_path)
     log = tmp_path / f"{job}.log"
+    # RUNNING is said before the script begins: a job requeued between the two leaves no log.
+    slurm.wait_for(lambda: log.exists() and "restart 0" in log.read_text())
     for restarts in (1, 2):
-        slurm.wait_for_state(job, "RUNNING")
         slurm.requeue(job)
         seconds = slurm.wait_for(lambda restart=f"restart {restarts}": restart in log.read_text())
         assert seconds < 20
