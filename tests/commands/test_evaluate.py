@@ -144,6 +144,7 @@ def test_an_interrupted_evaluation_goes_on(
     assert stored(tmp_path).items() > before.items()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch_size(
     evaluated: Evaluate, run_dir: Path, tmp_path: Path
 ) -> None:

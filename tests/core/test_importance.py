@@ -150,7 +150,8 @@ def test_the_ratio_of_what_follows_gives_the_fixed_point(replay: Replay) -> None
 def test_where_the_effective_sample_size_collapses(replay: Replay) -> None:
     """Breaks if late steps pay for early ones: the path's size is the smallest everywhere."""
     path, future, step = (replay.ess(kind) for kind in ("path", "future", "step"))
-    assert (path == path[0]).all()
+    # Sums of equal numbers may be ordered differently from column to column.
+    torch.testing.assert_close(path, path[:1].expand_as(path), rtol=1e-12, atol=0.0)
     assert path[0] < 0.5
     assert future[0] == pytest.approx(float(path[0]))
     assert future[-1] == pytest.approx(float(step[-1]))

@@ -243,8 +243,15 @@ def test_it_is_checked_before_torch_is_imported(name: str) -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("adjoint_matching",), id="adjoint_matching"),
+        pytest.param(tuple(METHODS)[1:], id="others", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_train_every_method_as_one_does(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    names: tuple[str, ...], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Breaks when ranks repeat noise or prompts, or statistics or gradients are not global."""
     with socket.socket() as free:
@@ -252,7 +259,7 @@ def test_two_processes_train_every_method_as_one_does(
         port = free.getsockname()[1]
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.methods.two_processes", str(tmp_path)],
+            [sys.executable, "-m", "tests.methods.two_processes", str(tmp_path), *names],
             env=os.environ
             | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "RANK": str(rank)}
             | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
@@ -264,7 +271,7 @@ def test_two_processes_train_every_method_as_one_does(
     ]
     said = [rank.communicate(timeout=300)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    for name in METHODS:
+    for name in names:
         alone = tmp_path_factory.mktemp(name)
         trained(name, alone, *replayed(name), *TWO_PASSES)
         both = tmp_path / name

@@ -1,4 +1,4 @@
-"""One of two processes that train every method together: ``python -m tests.methods.two_processes``.
+"""One of two processes that train methods together: ``python -m tests.methods.two_processes``.
 
 Started with the variables that Lightning expects of processes that somebody else has started.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.methods.test_contract import METHODS, TWO_PASSES, replayed, trained
+from tests.methods.test_contract import TWO_PASSES, replayed, trained
 
 
 def main() -> None:
-    """Train each method in a folder of its own below the one that is given."""
+    """Train each of the named methods in a folder of its own below the one that is given."""
     import torch
 
     torch.set_num_threads(1)
-    for name in METHODS:
-        folder = Path(sys.argv[1]) / name
+    top, *names = sys.argv[1:]
+    for name in names:
+        folder = Path(top) / name
         trained(name, folder, *replayed(name), *TWO_PASSES, "trainer.devices=2")
 
 

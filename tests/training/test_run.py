@@ -130,6 +130,7 @@ def test_a_run_is_named_by_what_tells_it_from_others(tmp_path: Path) -> None:
     assert headline == {"lambda": "31.6", "cfg_mode": "none", "seed": "2", "reward": "shapes"}
 
 
+@pytest.mark.slow
 def test_batch_splits_do_not_change_the_run(tiny_run: TinyRun, undisturbed: TinyRun) -> None:
     """Breaks when noise is consumed instead of addressed, or a mean is taken per micro-batch."""
     whole = undisturbed("trainer.steps=2")
