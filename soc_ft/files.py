@@ -16,6 +16,7 @@ from typing import IO
 from soc_ft.errors import WriteError
 
 PACKAGE = Path(__file__).resolve().parent
+PACKAGE_PREFIX = "package:"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -26,6 +27,13 @@ def conf_dir() -> Path:
     """The configuration tree: inside an installed wheel, or at the top of a clone."""
     installed = PACKAGE / "conf"
     return installed if installed.is_dir() else PACKAGE.parent / "conf"
+
+
+def package_path(given: str) -> Path:
+    """The file that a key names: ``package:`` in front is inside soc_ft, ``~`` the home folder."""
+    if given.startswith(PACKAGE_PREFIX):
+        return PACKAGE / given.removeprefix(PACKAGE_PREFIX)
+    return Path(os.path.expanduser(given))
 
 
 def displayed(path: Path) -> str:

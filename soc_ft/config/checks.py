@@ -20,6 +20,7 @@ from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, Kind
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
+from soc_ft.files import package_path
 from soc_ft.methods import Method
 from soc_ft.models.availability import check_available
 from soc_ft.models.starting import check_start
@@ -41,6 +42,7 @@ def check(config: DictConfig) -> RunConfig:
     _check_metrics(run)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
+    _check_base_rewards(run)
     _check_weights(run)
     return run
 
@@ -126,6 +128,16 @@ def _check_metrics(run: RunConfig) -> None:
         key = f"validation.metrics.{name}"
         if getattr(component_class(component, key, METRIC), "embeds", False):
             raise ConfigError(f"{key}: gives vectors; name it as validation.embedding")
+
+
+def _check_base_rewards(run: RunConfig) -> None:
+    """Check that what the optimum is computed from is there."""
+    given = run.validation.base_rewards
+    if given is not None and not package_path(given).is_file():
+        raise ConfigError(
+            f"validation.base_rewards={given}: there is no such file; "
+            "`python -m soc_ft.evaluate run=... exact=true` writes one"
+        )
 
 
 def _name(run: RunConfig) -> str:

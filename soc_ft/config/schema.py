@@ -118,6 +118,7 @@ class Validation(Section):
     control_cost: Literal["every", "last", "never"]
     embedding: Component | None
     metrics: dict[str, Component]
+    base_rewards: WithoutEffect[str | None]
 
 
 def _file_name(value: str) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 
 from soc_ft.data.formats import SUFFIXES, Located, kind_of, read_entries
 from soc_ft.errors import ConfigError
-from soc_ft.files import PACKAGE
+from soc_ft.files import PACKAGE_PREFIX, package_path
 
-PACKAGE_PREFIX = "package:"
 DEFAULT_COLUMNS = ("prompt", "text")
 
 _LONGEST_PATH = 1024
@@ -81,7 +80,7 @@ def is_source(text: str) -> bool:
     if text.startswith(PACKAGE_PREFIX) or Path(text).suffix.lower() in SUFFIXES:
         return True
     blanks = any(letter.isspace() for letter in text)
-    return bool(text) and (os.path.exists(_path(text)) or ("/" in text and not blanks))
+    return bool(text) and (os.path.exists(package_path(text)) or ("/" in text and not blanks))
 
 
 class PromptOrder:
@@ -124,7 +123,7 @@ class PromptOrder:
 
 
 def _entries(source: str, column: str | None) -> Iterator[Located]:
-    path = _path(source)
+    path = package_path(source)
     if os.path.isfile(path):
         yield from read_entries(path, source)
     elif os.path.isdir(path) or _looks_like_dataset_id(source):
@@ -134,12 +133,6 @@ def _entries(source: str, column: str | None) -> Iterator[Located]:
             f"{source}: there is no such file or folder (looked for {path.absolute()}); "
             "give a path, package:<path inside soc_ft>, or a Hugging Face dataset id"
         )
-
-
-def _path(source: str) -> Path:
-    if source.startswith(PACKAGE_PREFIX):
-        return PACKAGE / source.removeprefix(PACKAGE_PREFIX)
-    return Path(os.path.expanduser(source))
 
 
 def _looks_like_dataset_id(source: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -17,12 +18,13 @@ from soc_ft.evaluation.exact_tables import ExactResult
 from soc_ft.evaluation.folders import PictureSet, write_folder
 from soc_ft.evaluation.pictures import picture_sets
 from soc_ft.evaluation.plan import Exact, Plan
+from soc_ft.evaluation.reference import BaseRewards, law
 from soc_ft.evaluation.scoring import Values, estimated, picture_values
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import flat_metrics, terminal_table, write_tables
 from soc_ft.files import displayed
 from soc_ft.instantiation import build
-from soc_ft.layout import CONFIG_FILE
+from soc_ft.layout import BASE_REWARDS_FILE, CONFIG_FILE
 from soc_ft.models.devices import usable_device
 from soc_ft.records.provenance import flatten, provenance
 from soc_ft.tracking.delivery import DeliveryState
@@ -64,9 +66,12 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
     sheet = _draw(sets, settings.sheet_prompts, output / "samples.png")
     files += [sheet] if sheet else []
     print(f"\n{terminal_table(results)}\n\n{_summary(sets, output, keep)}")
-    if exact is not None:
-        files.append(exact.write(output))
-        print(f"\n{exact.text()}\neverything in {displayed(files[-1])}")
+    if exact is not None and plan.exact is not None:
+        files += [exact.write(output), _keep_rewards(plan, plan.exact, values, output)]
+        print(
+            f"\n{exact.text()}\neverything in {displayed(files[-2])}; base rewards, "
+            f"for validation.base_rewards: {displayed(files[-1])}"
+        )
     _record(plan, config, [*results, *(exact.rows() if exact else [])], output, files)
     return results
 
@@ -88,6 +93,24 @@ def _beside_optimum(
         optima(exact, of_base, plan.measures),
         run,
     )
+
+
+def _keep_rewards(plan: Plan, exact: Exact, values: Values, output: Path) -> Path:
+    """Write the rewards of the base model's pictures, of which further runs need none."""
+    assert plan.source is not None
+    (block,) = plan.blocks
+    of_law = law(
+        plan.source.model,
+        block.noise_levels,
+        block.num_steps,
+        block.eta,
+        plan.source.guidance_scale,
+        plan.measures[exact.reward].component,
+    )
+    rewards = torch.from_numpy(np.stack(values[exact.reward][0]))
+    path = output / BASE_REWARDS_FILE
+    BaseRewards(rewards, plan.prompts, of_law).save(path)
+    return path
 
 
 def _draw(sets: Sequence[PictureSet], prompts: int, path: Path) -> Path | None:

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
 CURVES = {
     "reward": "reward",
-    "objective": "λ·reward − control cost",
-    "control_cost": "control cost (nats)",
+    "gain": "reward gain over the base model",
+    "objective": "λ·gain − control cost",
+    "control_cost": "control cost (nats); training: of\ndrawn steps, validation: of whole paths",
 }
 """Metrics of a training plot, without their stage, and their axis labels."""
 
-_STAGES = ("train", "val")
+POSSIBLE = {"gain": "possible_gain", "objective": "possible_objective"}
+"""What the exact optimum reaches, if it is known; see :mod:`soc_ft.evaluation.reference`."""
+
+_TRAINING = ("reward", "control_cost")
+"""The gain is paired, and so of held-out prompts alone."""
+OPTIMUM_LINE: dict[str, Any] = {"color": "#54a24b", "linestyle": "--", "linewidth": 1.4}
 TRAIN_COLOUR, VALIDATION_COLOUR = "#4c78a8", "#e45756"
 DPI = 150
 
@@ -38,10 +44,11 @@ def curve(records: Sequence[Record], name: str) -> tuple[NDArray[np.int64], NDAr
 
 
 def plot_training(records: Sequence[Record], path: Path, title: str = "") -> None:
-    """Reward, objective and control cost against the optimizer step, as a PNG.
+    """Reward, gain, objective and control cost against the optimizer step, as a PNG.
 
     Training values are drawn faintly with their moving mean; validation values with the standard
-    errors that stand beside them in the journal. Metrics that were not recorded are left out.
+    errors that stand beside them in the journal, and the exact optimum as a line where it is known.
+    Metrics that were not recorded are left out.
 
     Raises:
         ValueError: none of the metrics was recorded.
@@ -51,7 +58,7 @@ def plot_training(records: Sequence[Record], path: Path, title: str = "") -> Non
     names = [name for name in CURVES if _recorded(records, name)]
     if not names:
         raise ValueError(f"the journal holds none of {', '.join(CURVES)}")
-    figure = new_figure(4.2 * len(names), 3.2)
+    figure = new_figure(3.8 * len(names), 3.2)
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
         _draw_curve(axes, records, name)
@@ -68,12 +75,13 @@ def plot_training(records: Sequence[Record], path: Path, title: str = "") -> Non
 
 
 def _recorded(records: Sequence[Record], name: str) -> bool:
-    return any(f"{stage}/{name}" in record.metrics for record in records for stage in _STAGES)
+    keys = {f"val/{name}", *([f"train/{name}"] if name in _TRAINING else [])}
+    return any(keys & record.metrics.keys() for record in records)
 
 
 def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
     steps, values = curve(records, f"train/{name}")
-    if len(steps):
+    if len(steps) and name in _TRAINING:
         mean = moving_mean(values)
         marker = "o" if len(steps) == 1 else ""  # a line through one point is invisible
         axes.plot(steps, values, color=TRAIN_COLOUR, linewidth=1, alpha=0.3)
@@ -92,6 +100,9 @@ def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
             capsize=3,
             label="validation",
         )
+    _, possible = curve(records, f"val/{POSSIBLE.get(name)}")
+    if len(possible):
+        axes.axhline(possible[-1], label="exact optimum", **OPTIMUM_LINE)
 
 
 def moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,10 +11,12 @@ import numpy as np
 from soc_ft.reporting.reading import Metrics, RunResult
 from soc_ft.reporting.settings import Setting
 
-NOT_OF_THE_BASE = ("gain", "control_cost", "objective")
+OF_THE_OPTIMUM = ("possible_gain", "possible_gain_at_cost", "possible_objective", "efficiency")
+"""Names as in :mod:`soc_ft.evaluation.reference`, which would load PyTorch."""
+NOT_OF_THE_BASE = ("gain", "control_cost", "objective", *OF_THE_OPTIMUM)
 """Metrics that say nothing of the base model alone."""
 
-_FIRST = ("reward", "gain", "control_cost", "objective", "diversity")
+_FIRST = ("reward", "gain", "control_cost", "objective", *OF_THE_OPTIMUM, "diversity")
 _NORMAL = 1.96
 
 
@@ -154,8 +156,9 @@ def paired_differences(settings: Sequence[Setting]) -> list[Difference]:
         names = [
             name
             for name in metric_names(metrics for pair in pairs for metrics in pair)
-            # The gains differ as the rewards do, and objectives depend on lambda.
-            if name not in ("gain", "objective") and all(name in m for pair in pairs for m in pair)
+            # The gains differ as the rewards do; objectives and optima depend on lambda.
+            if name not in ("gain", "objective", *OF_THE_OPTIMUM)
+            and all(name in m for pair in pairs for m in pair)
         ]
         metrics = {name: over_seeds([a[name] - b[name] for a, b in pairs]) for name in names}
         differences.append(Difference(setting, first, metrics, len(seeds)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soc_ft.plotting.labels import place_labels
-from soc_ft.plotting.plots import new_figure, save_figure, tidy
+from soc_ft.plotting.plots import OPTIMUM_LINE, POSSIBLE, new_figure, save_figure, tidy
 from soc_ft.reporting.aggregating import BaseModel, Interval, Summary
 from soc_ft.reporting.comparison import (
     BASE_LINE,
@@ -52,6 +52,11 @@ def plot_reward(comparison: Comparison, path: Path) -> str:
         "Reward on held-out prompts after training, and its gain over the base model (paired: same "
         "prompts, same noise). Bars and bands are 95 % intervals, over seeds or, of a single seed, "
         "over prompts. The seed decides the noise of the validation too; the gain is free of that."
+        + (
+            " The exact optimum at each λ is computed from pictures of the base model."
+            if any(key in s.metrics for s in comparison.summaries for key in POSSIBLE.values())
+            else ""
+        )
         + (" Settings have not all come to the same step yet." if comparison.uneven else "")
     )
 
@@ -67,6 +72,7 @@ def _by_lambda(
             intervals = [summary.metrics[name] for summary in shown]
             # Lines stand a little beside each other, so that no bar hides another.
             shift = 1.07 ** (place - (len(lines) - 1) / 2)
+            xs = [strength(summary) for summary in line]
             axes.errorbar(
                 [strength(summary) * shift for summary in shown],
                 [interval.mean for interval in intervals],
@@ -78,6 +84,7 @@ def _by_lambda(
                 capsize=4,
                 label=wrapped(label) or "fine-tuned",
             )
+            _draw_optima(axes, [summary.metrics for summary in line], name, xs)
         _draw_base_levels(axes, comparison, lines, name)
         axes.set_xscale("log")
         ticks = sorted({strength(summary) for line in lines.values() for summary in line})
@@ -87,6 +94,16 @@ def _by_lambda(
         tidy(axes)
     add_legend(figure)
     save_figure(figure, path)
+
+
+def _draw_optima(
+    axes: Axes, metrics: Sequence[Mapping[str, Interval]], name: str, xs: Sequence[float]
+) -> None:
+    """What the exact optimum gains, where it is known."""
+    key = POSSIBLE.get(name, "")
+    known = [(x, each[key].mean) for x, each in zip(xs, metrics, strict=True) if key in each]
+    if known:
+        axes.plot(*zip(*known, strict=True), marker="x", label="exact optimum", **OPTIMUM_LINE)
 
 
 def _draw_base_levels(
@@ -131,6 +148,10 @@ def _by_setting(comparison: Comparison, names: Sequence[str], path: Path) -> Non
                 markersize=6,
                 capsize=4,
             )
+            possible = summary.metrics.get(POSSIBLE.get(name, ""))
+            if possible is not None:
+                reach = [row - 0.3, row + 0.3]
+                axes.plot([possible.mean] * 2, reach, label="exact optimum", **OPTIMUM_LINE)
             base = comparison.base_of(summary.setting)
             if name == "gain":
                 _draw_base_row(axes, row, Interval(0.0, math.nan, 0))

@@ -7,18 +7,21 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.strategies import Strategy
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from soc_ft.config import schema
 from soc_ft.config.processes import started_by_slurm
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
+from soc_ft.evaluation.reference import BaseRewards, law
 from soc_ft.instantiation import build
 from soc_ft.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
 from soc_ft.methods import Method
@@ -36,6 +39,8 @@ from soc_ft.training.rendezvous import DataParallel
 from soc_ft.training.scorers import Scorers
 from soc_ft.training.stopping import Stopping
 from soc_ft.training.validator import Validator
+
+_log = logging.getLogger(__name__)
 
 
 def build_problem(run: RunConfig, model: DiffusionModel, reward: Reward) -> Problem:
@@ -90,11 +95,38 @@ def build_module(
         embedding=scorers.embedding,
         metrics=scorers.metrics,
         folder=folder / SAMPLE_FOLDER,
+        base_rewards=_base_rewards(config, run, held_out),
     )
     prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
     model.warn_of_truncated([*prompts, *held_out])
     collector = Collector(model, problem, method, prompts, run)
     return RewardFineTuning(model, problem, method, collector, validator, run)
+
+
+def _base_rewards(config: DictConfig, run: RunConfig, prompts: Sequence[str]) -> Tensor | None:
+    """(P, N) rewards of the base model's pictures, if they are known of what is measured here."""
+    if run.validation.base_rewards is None:
+        return None
+    found = BaseRewards.load(run.validation.base_rewards)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    scheduler, scale = run.scheduler, run.validation.guidance_scale
+    measured = law(
+        plain["model"],
+        scheduler.noise_levels(),
+        scheduler.num_steps,
+        scheduler.eta,
+        scale,
+        plain["reward"],
+    )
+    differing = found.differences(measured, prompts)
+    if differing:
+        _log.info(
+            "validation.base_rewards are of another law, so the optimum is not shown: %s; "
+            "python -m soc_ft.evaluate run=<this run> exact=true computes it",
+            ", ".join(differing),
+        )
+        return None
+    return found.of(prompts)
 
 
 def build_checkpoints(

@@ -7,6 +7,12 @@ from pathlib import Path
 
 from soc_ft.config.components import code_beyond_ours
 from soc_ft.config.schema import RunConfig
+from soc_ft.evaluation.reference import (
+    EFFICIENCY,
+    POSSIBLE_AT_COST,
+    POSSIBLE_GAIN,
+    POSSIBLE_OBJECTIVE,
+)
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import terminal_table
 from soc_ft.files import displayed
@@ -58,6 +64,7 @@ def summarise(
             terminal_table(scores),
             "",
             f"  {_costs(results[last])}differences are paired (same prompts, same noise)",
+            *_beside_optimum(results[last], run.lambda_),
             "",
         ]
     own = sorted({name for _, name in code_beyond_ours(run.model_dump(by_alias=True))})
@@ -80,6 +87,19 @@ def _costs(values: Mapping[str, float]) -> str:
         return ""
     cost, objective = _estimate(values, "control_cost"), _estimate(values, "objective")
     return f"control cost {cost} nats, objective {objective}; "
+
+
+def _beside_optimum(values: Mapping[str, float], reward_scale: float) -> list[str]:
+    """What was possible, as far as it is known."""
+    said = []
+    if POSSIBLE_GAIN in values:
+        possible, objective = (_estimate(values, x) for x in (POSSIBLE_GAIN, POSSIBLE_OBJECTIVE))
+        said.append(f"{possible} possible at lambda {reward_scale:g} (objective {objective})")
+    if POSSIBLE_AT_COST in values:
+        said.append(f"{_estimate(values, POSSIBLE_AT_COST)} possible at this control cost")
+    if EFFICIENCY in values:
+        said.append(f"efficiency of nats {_estimate(values, EFFICIENCY)}")
+    return [f"  gain {_estimate(values, 'gain')}: {'; '.join(said)}"] if said else []
 
 
 def _estimate(values: Mapping[str, float], name: str) -> str:

@@ -20,6 +20,7 @@ from soc_ft.core import Condition, path_control_cost
 from soc_ft.distributed import gather_rows
 from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
+from soc_ft.evaluation.reference import beside_optimum
 from soc_ft.evaluation.sampling import Samples, sample_trajectories
 from soc_ft.evaluation.statistics import Estimate, Scores, mean_and_error, paired_difference
 from soc_ft.files import replace_file
@@ -45,9 +46,10 @@ class ValidationResult:
         reward: mean reward.
         gain: paired difference of the reward to the base model (same prompts and noise).
         control_cost: 1/2 sum_k ||sqrt(delta) u_k||^2 of the sampled law, in nats, if measured.
-        objective: E[lambda r] - control cost, which fine-tuning maximises, if that is known.
+        objective: lambda gain - control cost, which fine-tuning maximises, if that is known.
         diversity: mean squared distance of embeddings of a prompt's pictures, if measured.
         others: the further metrics, and the parts of a composite reward.
+        optimum: what was possible, as far as rewards of the base model tell.
         pictures: (prompts on the sheet, 3, H, W) uint8.
     """
 
@@ -57,6 +59,7 @@ class ValidationResult:
     objective: Estimate | None
     diversity: Estimate | None
     others: dict[str, Estimate]
+    optimum: dict[str, Estimate]
     pictures: Tensor
 
     def estimates(self) -> dict[str, Estimate]:
@@ -68,7 +71,8 @@ class ValidationResult:
             "objective": self.objective,
             "diversity": self.diversity,
         }
-        return {name: each for name, each in named.items() if each is not None} | self.others
+        known = {name: each for name, each in named.items() if each is not None}
+        return known | self.optimum | self.others
 
     def metrics(self) -> dict[str, float]:
         """Means, and standard errors under the name with ``_error`` behind it."""
@@ -106,6 +110,7 @@ class Validator:
         embedding: embeds pictures for the diversity metric, or None.
         metrics: further metrics by name.
         folder: where the sample sheets go.
+        base_rewards: (P, N) of further pictures of the base model, or None.
         baseline: what was measured of the base model, by prompt, and its pictures.
         latest: what was measured last, by prompt.
         results: metrics by optimizer step.
@@ -119,6 +124,7 @@ class Validator:
     embedding: Embedding | None
     metrics: Mapping[str, Metric]
     folder: Path
+    base_rewards: Tensor | None = None
     baseline: dict[str, Tensor] | None = None
     latest: dict[str, Tensor] | None = None
     results: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -266,16 +272,20 @@ class Validator:
         assert self.baseline is not None
         reward = by_prompt["reward"].double()
         base = self.baseline["reward"].double()
+        gain = paired_difference(reward.numpy(), base.numpy())
         cost = objective = spread = None
+        optimum: dict[str, Estimate] = {}
         if "control_cost" in by_prompt:
-            costs = by_prompt["control_cost"].double()
+            costs, scale = by_prompt["control_cost"].double(), self.problem.reward_scale
             cost = mean_and_error(costs.numpy())
-            objective = mean_and_error((self.problem.reward_scale * reward - costs).numpy())
+            objective = mean_and_error((scale * (reward - base) - costs).numpy())
+            if self.base_rewards is not None and costs.any():  # the base model is no run
+                optimum = beside_optimum(self.base_rewards, scale, gain, cost)
         if "embedding" in by_prompt and self.settings.samples_per_prompt > 1:
             spread = mean_and_error(of_prompts(by_prompt["embedding"], embeds=True))
         return ValidationResult(
             reward=mean_and_error(reward.numpy()),
-            gain=paired_difference(reward.numpy(), base.numpy()),
+            gain=gain,
             control_cost=cost,
             objective=objective,
             diversity=spread,
@@ -284,6 +294,7 @@ class Validator:
                 for name, values in by_prompt.items()
                 if name.startswith("metric ")
             },
+            optimum=optimum,
             pictures=pictures,
         )
 

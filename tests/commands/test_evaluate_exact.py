@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from soc_ft.core import Tilt
+from soc_ft.errors import ConfigError
 from soc_ft.evaluation import pictures
 from soc_ft.evaluation.checks import check_evaluation
 from soc_ft.evaluation.plan import Plan
@@ -120,3 +121,24 @@ def test_how_much_of_what_is_possible_is_said(
     monkeypatch.setattr("soc_ft.evaluation.exact.LEAST_EFFECTIVE_SAMPLES", 1)
     evaluated()
     assert "lambda 100: the run gains" in capsys.readouterr().out
+
+
+def test_a_run_of_the_same_law_is_shown_what_was_possible(
+    evaluated: Evaluate, workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks when kept rewards are taken for those of another law, or not for their own."""
+    evaluated(f"exact_lambdas=[{SMALL}]")
+    given = f"validation.base_rewards={tmp_path / 'evaluation' / 'base_rewards.safetensors'}"
+    own = ("trainer.steps=1", "trainer.lr=1e-3", "cfg_mode=none", f"lambda={SMALL}", given)
+    own = (*own, f"validation.prompts={PROMPTS}")
+    train_tiny(tmp_path / "same", *own, "validation.guidance_scale=1.0")
+    results = json.loads((tmp_path / "same" / "results.json").read_text())
+    assert {"possible_gain", "possible_objective", "efficiency_error"} <= results["1"].keys()
+    assert "possible_gain" not in results["0"]
+    printed = capsys.readouterr().out
+    assert "efficiency of nats" in printed.rpartition("differences are paired")[2]
+    train_tiny(tmp_path / "other", *own, "validation.guidance_scale=2.0")
+    results = json.loads((tmp_path / "other" / "results.json").read_text())
+    assert "possible_gain" not in results["1"]
+    with pytest.raises(ConfigError, match=r"base_rewards=nowhere: there is no such file"):
+        train_tiny(tmp_path / "none", *own, "validation.base_rewards=nowhere")

@@ -43,7 +43,7 @@ def test_a_curve_has_the_points_of_the_journal(records: list[Record]) -> None:
 def test_training_is_plotted_with_what_was_recorded(records: list[Record], tmp_path: Path) -> None:
     """Breaks if a metric that is missing leaves an empty panel, or NaN stops the plot."""
     plot_training(records, tmp_path / "two.png", "λ = 10")
-    with_objective = [Record(1, 1, 0.0, {"train/objective": 1.0}), *records]
+    with_objective = [Record(1, 1, 0.0, {"val/objective": 1.0}), *records]
     plot_training(with_objective, tmp_path / "three.png")
     two, three = size(tmp_path / "two.png"), size(tmp_path / "three.png")
     assert three[0] == pytest.approx(1.5 * two[0], abs=2)

@@ -1,0 +1,83 @@
+"""The optimum beside a run: what was possible, and which rewards may say so."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from soc_ft.core import Tilt
+from soc_ft.errors import ConfigError
+from soc_ft.evaluation.reference import BaseRewards, beside_optimum, law
+from soc_ft.evaluation.statistics import Estimate
+
+LAW = law({"path": "embedded:shapes", "attention": "auto"}, {}, 10, 1.0, 3.0, {"_target_": "a.B"})
+
+
+@pytest.fixture
+def rewards() -> torch.Tensor:
+    """Of a standard normal law, for which KL = lambda^2 / 2 and gain = lambda."""
+    return torch.randn(4, 20_000, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_optimum_of_a_normal_law(rewards: torch.Tensor) -> None:
+    """Breaks if gains, objectives or the optimum of equal cost are those of another lambda."""
+    found = beside_optimum(rewards, 0.5, Estimate(0.6, 0.03, 4), Estimate(0.72, 0.06, 4))
+    assert found["possible_gain"].mean == pytest.approx(0.5, abs=0.02)
+    assert found["possible_objective"].mean == pytest.approx(0.125, abs=0.01)
+    assert found["possible_gain_at_cost"].mean == pytest.approx(1.2, abs=0.04)
+    # Of the control cost: 0.06 nats at a slope of 1 / 1.2.
+    assert found["possible_gain_at_cost"].error == pytest.approx(0.05, abs=0.01)
+    assert found["efficiency"].mean == pytest.approx(0.5, abs=0.02)
+    assert found["efficiency"].error == pytest.approx(0.5 * math.hypot(0.05, 0.06 / 1.44), rel=0.05)
+
+
+def test_what_too_few_samples_carry_is_left_out(rewards: torch.Tensor) -> None:
+    """Breaks if a handful of samples passes for the optimum of a large lambda or cost."""
+    found = beside_optimum(rewards, 100.0, Estimate(1.0, 0.1, 4), Estimate(50.0, 1.0, 4))
+    assert set(found) == {"efficiency"}
+    found = beside_optimum(rewards, 100.0, Estimate(0.0, 0.1, 4), Estimate(0.0, 0.0, 4))
+    assert found == {}
+
+
+def test_rewards_come_back_with_their_law_and_by_prompt(tmp_path: Path) -> None:
+    """Breaks if rows are given to other prompts, or a law is told by what does not decide it."""
+    rewards = torch.arange(6.0).view(3, 2)
+    BaseRewards(rewards, ["a", "b", "c"], LAW).save(tmp_path / "rewards.safetensors")
+    found = BaseRewards.load(str(tmp_path / "rewards.safetensors"))
+    assert found.differences(LAW, ["c", "a"]) == []
+    assert found.of(["c", "a"]).tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    other: dict[str, Any] = LAW | {"guidance_scale": 1.0}
+    assert found.differences(other, ["a", "d"]) == [
+        "guidance_scale (3.0 there, 1.0 here)",
+        "1 of 2 prompts",
+    ]
+
+
+def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Breaks if a file of weights, or half a file, ends in a traceback."""
+    path = tmp_path / "rewards.safetensors"
+    BaseRewards(torch.ones(1, 2), ["a"], LAW).save(path)
+    content = path.read_bytes()
+    for damaged in (content[:-4], b"", content.replace(b'"rewards"', b'"weights"')):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError) as error:
+            BaseRewards.load(str(path))
+        assert "\n" not in str(error.value)
+
+
+def test_the_gain_of_the_tilt_is_never_below_that_of_the_run(rewards: torch.Tensor) -> None:
+    """Breaks if the optimum of equal cost is no bound for a law at that cost."""
+    own = Tilt(rewards, 0.8)
+    found = beside_optimum(
+        rewards,
+        0.8,
+        Estimate(own.gain(own.rewards).value, 0.01, 4),
+        Estimate(own.divergence().value, 0.01, 4),
+    )
+    assert found["possible_gain_at_cost"].mean == pytest.approx(
+        found["possible_gain"].mean, abs=1e-3
+    )
