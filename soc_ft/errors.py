@@ -111,13 +111,16 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint at the candidate that is closest to ``word``, or nothing if none is close.
 
     Of dotted keys the last parts must be close, since those before make any two alike; ``lr`` is
-    close to ``learning_rate``, whose initials it has.
+    close to ``learning_rate``, whose initials it has, and to ``lrate``, which begins with it.
     """
     section, dot, name = word.rpartition(".")
     known = list(candidates)
     initials = section + dot + "".join(part[:1] for part in name.split("_"))
     if "_" in name and initials in known:
         return f"; did you mean {initials}?"
+    begun = [each for each in known if each.startswith(section + dot) and word.startswith(each)]
+    if begun:
+        return f"; did you mean {max(begun, key=len)}?"
     for candidate in difflib.get_close_matches(word, known):
         if difflib.get_close_matches(name, [candidate.rpartition(".")[2]]):
             return f"; did you mean {candidate}?"

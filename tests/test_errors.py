@@ -15,6 +15,7 @@ KEYS = ("lambda", "trainer.lr", "trainer.batch_size", "trainer.reward_batch", "m
         ("lamda", "lambda"),
         ("trainer.batchsize", "trainer.batch_size"),
         ("trainer.learning_rate", "trainer.lr"),
+        ("trainer.lrate", "trainer.lr"),
         ("training.batch_size", "trainer.batch_size"),
         ("trainer.temperature", ""),
         ("nothing", ""),

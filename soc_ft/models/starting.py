@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soc_ft.errors import ConfigError
-from soc_ft.integrity import check_whole
+from soc_ft.integrity import check_whole, tensor_names
 from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE, EXPORT_FOLDER, LAST_CHECKPOINT
 from soc_ft.models.availability import weight_files
 from soc_ft.plain_yaml import read_mapping
@@ -22,6 +22,7 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 OFFSET_FILE = "offset.safetensors"
 
 _WEIGHTS = (".safetensors", ".ckpt")
+_MODES = "soc_ft.models.finetune."
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,28 @@ def check_start(finetune: Mapping[str, Any]) -> None:
             check_whole(file)
         if found.kind == "state":
             _scale_of_run(found.path)
+        _check_mode(found, str(finetune.get("_target_", "")))
     except ConfigError as error:
         raise ConfigError(f"finetune.init={finetune['init']}: {error}") from None
+
+
+def _check_mode(found: Start, target: str) -> None:
+    """Check, as far as it shows from outside, that weights of LoRA meet LoRA, and others not."""
+    if not target.startswith(_MODES) or (of_lora := _is_lora(found)) is None:
+        return
+    if of_lora != target.endswith("LoRA"):
+        own, wanted = ("a LoRA's", "finetune=lora") if of_lora else ("no LoRA's", "finetune=full")
+        raise ConfigError(f"{found.path}: these weights are {own}; use {wanted}")
+
+
+def _is_lora(found: Start) -> bool | None:
+    """Whether weights are those of LoRA; None if only PyTorch could tell."""
+    if found.kind != "state":
+        return found.kind == "lora"
+    if found.path.suffix == ".safetensors":
+        return any(".lora_" in name for name in tensor_names(found.path))
+    config = _config_of_run(found.path)
+    return None if config is None else str(config.get("_target_", "")).endswith("LoRA")
 
 
 def start(model: DiffusionModel, finetune: Mapping[str, Any]) -> None:
@@ -141,11 +162,19 @@ def _scale_of_run(checkpoint: Path) -> float | None:
     Raises:
         ConfigError: the run's configuration is damaged.
     """
-    config = checkpoint.absolute().parent.parent / CONFIG_FILE
-    if not config.is_file():
-        return None
-    settings = read_mapping(config)
+    settings = _config_of_run(checkpoint)
     try:
-        return float(settings["finetune"]["alpha"]) / int(settings["finetune"]["rank"])
+        return None if settings is None else float(settings["alpha"]) / int(settings["rank"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _config_of_run(checkpoint: Path) -> Mapping[str, Any] | None:
+    """The finetune section of the run in whose folder a checkpoint lies, if there is one.
+
+    Raises:
+        ConfigError: the run's configuration is damaged.
+    """
+    config = checkpoint.absolute().parent.parent / CONFIG_FILE
+    found = read_mapping(config).get("finetune") if config.is_file() else None
+    return found if isinstance(found, Mapping) else None

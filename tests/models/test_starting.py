@@ -122,6 +122,29 @@ def test_weights_of_another_mode(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "place", ["model", "checkpoints/best.safetensors", "checkpoints/last.ckpt"]
+)
+@pytest.mark.parametrize(("of", "into"), [(LoRA(rank=2), "Full"), (Full(), "LoRA")])
+def test_another_mode_is_told_before_the_model_loads(
+    tmp_path: Path, of: FineTuning, into: str, place: str
+) -> None:
+    """Breaks if a start that cannot fit is noticed only once the model has been loaded."""
+    model = trained(of, tmp_path)
+    export_pipeline(model, tmp_path / "model")
+    target, init = "soc_ft.models.finetune.", str(tmp_path / place)
+    settings = {"_target_": f"{target}{type(of).__name__}"} | asdict(of)  # type: ignore[call-overload]
+    OmegaConf.save(OmegaConf.create({"finetune": settings}), tmp_path / "config.yaml")
+    check_start({"init": init, "_target_": settings["_target_"]})
+    with pytest.raises(ConfigError, match=rf"^finetune\.init=.*use finetune={settings_of(of)}$"):
+        check_start({"init": init, "_target_": f"{target}{into}"})
+
+
+def settings_of(mode: FineTuning) -> str:
+    """Name of the option of conf/finetune."""
+    return type(mode).__name__.lower()
+
+
 def test_nothing_to_start_from(tmp_path: Path) -> None:
     """Breaks if a wrong name is noticed only after the model is loaded, or starts at the base."""
     (tmp_path / "notes.txt").touch()
