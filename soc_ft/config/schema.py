@@ -50,8 +50,8 @@ class Buffer(Section):
 class Scheduler(Section):
     """Noise levels and the number of steps; None keeps the checkpoint's."""
 
-    beta_start: Positive | None
-    beta_end: Positive | None
+    beta_start: Annotated[float, Field(gt=0, lt=1)] | None
+    beta_end: Annotated[float, Field(gt=0, lt=1)] | None
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] | None
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None
     num_steps: Steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,11 @@ SCHEDULERS = frozenset(
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETAS = ("beta_start", "beta_end", "beta_schedule")
 """Keys that make a noise schedule of their own if one of them is changed."""
+
+_DEFAULT_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}  # diffusers'
+_POWERS = {"linear": 1, "scaled_linear": 2}
+_LEAST_LOG_SIGNAL = -80.0
+"""Just above what single precision can hold."""
 
 
 def check_scheduler_class(name: str | None) -> None:
@@ -77,8 +83,28 @@ def check_schedule(
             "signal, where no step has a control; use scheduler=memoryless, whose betas replace "
             f"the checkpoint's (or set one of {', '.join(f'scheduler.{key}' for key in BETAS)})"
         )
+    if not own_betas:
+        _check_signal(checkpoint, changes)
     if num_steps is not None:
         _check_grid(checkpoint, changes.get("timestep_spacing"), num_steps)
+
+
+def _check_signal(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Check that changed betas leave a signal at the last timestep, as every control needs one."""
+    betas = {key: changes.get(key) or checkpoint.get(key, _DEFAULT_BETAS[key]) for key in BETAS}
+    if betas["beta_schedule"] not in _POWERS:
+        return
+    power = _POWERS[betas["beta_schedule"]]
+    first, last = (betas[key] ** (1 / power) for key in ("beta_start", "beta_end"))
+    total = checkpoint.get("num_train_timesteps", 1000)
+    spacing = (last - first) / max(total - 1, 1)
+    log_signal = sum(math.log1p(-((first + spacing * t) ** power)) for t in range(total))
+    if log_signal < _LEAST_LOG_SIGNAL:
+        given = ", ".join(f"{key}={betas[key]:g}" for key in BETAS[:2])
+        raise ConfigError(
+            f"scheduler: {given} leave no signal after {total} timesteps (alpha_bar = "
+            f"exp({log_signal:.0f})); use smaller ones, such as scheduler=memoryless has"
+        )
 
 
 def _check_grid(checkpoint: Mapping[str, Any], spacing: str | None, num_steps: int) -> None:

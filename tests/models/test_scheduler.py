@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
 from soc_ft.errors import ConfigError
+from soc_ft.models.noise_schedule import check_schedule
 from soc_ft.models.scheduler import SOCDDIMScheduler, adapt_scheduler
 
 MEMORYLESS = {
@@ -272,3 +273,19 @@ def test_impossible_processes_are_refused(
     """Breaks if a configuration without a control process fails late or not at all."""
     with pytest.raises(ConfigError, match=message):
         scheduler(**config).control_process(num_steps, 1.0)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
+def test_the_signal_that_betas_leave_is_that_of_diffusers(schedule: str) -> None:
+    """Breaks if betas without a signal pass, or some with one are refused, or it takes PyTorch."""
+    for last in (0.012, 0.09, 0.3, 0.9):
+        changes = {"beta_start": 0.001, "beta_end": last, "beta_schedule": schedule}
+        betas = 1.0 - DDIMScheduler(**changes).alphas
+        log_signal = float((-betas.double()).log1p().sum())
+        if log_signal > -80:
+            check_schedule({}, changes)
+            continue
+        with pytest.raises(
+            ConfigError, match=rf"beta_end={last:g} leave no .*exp\({log_signal:.0f}\)"
+        ):
+            check_schedule({}, changes)
