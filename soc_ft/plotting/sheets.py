@@ -38,6 +38,7 @@ def picture_grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     path: Path | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
 ) -> Image.Image:
     """Lay out pictures in a grid, prompts at the left and column titles on top.
 
@@ -50,6 +51,7 @@ def picture_grid(
         row_labels: one a row, wrapped, and cut where the row ends.
         column_labels: one a column.
         path: PNG file to write, atomically.
+        captions: one under each picture, of one line.
 
     Raises:
         ValueError: there are no pictures, labels do not fit them, or an array is no picture.
@@ -61,15 +63,18 @@ def picture_grid(
     for labels, count in ((row_labels, len(tiles)), (column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{len(labels)} labels for {count} rows or columns")
+    if captions is not None and [*map(len, captions)] != [*map(len, tiles)]:
+        raise ValueError("there must be a caption for each picture")
     width = max(tile.width for row in tiles for tile in row)
     height = max(tile.height for row in tiles for tile in row)
+    pitch = height + GAP + (_line_height() if captions is not None else 0)
     left = MARGIN + (LABEL_WIDTH + 2 * GAP if row_labels is not None else 0)
     title_height = TITLE_LINES * _line_height()
     titles = [_wrapped(title, width, title_height, bold=True) for title in column_labels or ()]
     top = MARGIN + max((_line_height() * len(title) + GAP for title in titles), default=0)
     sheet = Image.new(
         "RGB",
-        (left + columns * (width + GAP) - GAP + MARGIN, top + len(tiles) * (height + GAP) + MARGIN),
+        (left + columns * (width + GAP) - GAP + MARGIN, top + len(tiles) * pitch + MARGIN),
         "white",
     )
     draw = ImageDraw.Draw(sheet)
@@ -77,12 +82,16 @@ def picture_grid(
         x = left + column * (width + GAP) + width / 2
         _write(draw, x, top - GAP - _line_height() * len(title), title, bold=True, centred=True)
     for number, row in enumerate(tiles):
-        y = top + number * (height + GAP)
+        y = top + number * pitch
         if row_labels is not None:
             lines = _wrapped(row_labels[number], LABEL_WIDTH, height)
             _write(draw, MARGIN, y + (height - _line_height() * len(lines)) / 2, lines)
         for column, tile in enumerate(row):
-            sheet.paste(tile, (left + column * (width + GAP), y))
+            x = left + column * (width + GAP)
+            sheet.paste(tile, (x, y))
+            if captions is not None:
+                caption = _wrapped(captions[number][column], width, _line_height())
+                _write(draw, x + tile.width / 2, y + tile.height, caption, centred=True)
     if path is not None:
         _save(sheet, path)
     return sheet

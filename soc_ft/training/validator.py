@@ -240,18 +240,24 @@ class Validator:
         return found
 
     def draw_sheet(self, result: ValidationResult, step: int, logger: Any) -> None:
-        """Base model and current model side by side, as a picture in the run folder.
+        """Base model and current model side by side with their scores, as a picture.
 
         The single pictures are kept beside it, for sheets that compare runs.
         """
         assert self.baseline is not None
+        assert self.latest is not None
         path = self.folder / sheet_name(step)
         prompts = list(self.prompts[: len(result.pictures)])
+        scores = [each["reward"][: len(prompts), 0] for each in (self.baseline, self.latest)]
         picture_grid(
             [list(pair) for pair in zip(self.baseline["pictures"], result.pictures, strict=True)],
             row_labels=prompts,
             column_labels=["base model", f"step {step}"],
             path=path,
+            captions=[
+                [f"{self.problem.reward.name} {score:.2f}" for score in pair.tolist()]
+                for pair in torch.stack(scores, dim=1)
+            ],
         )
         logger.log_picture(path, SAMPLE_FOLDER, step)
         save_pictures(self.baseline["pictures"], self.folder / BASE_PICTURES)

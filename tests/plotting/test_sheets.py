@@ -87,3 +87,19 @@ def test_what_cannot_be_shown_is_refused() -> None:
         picture_grid([[plain(COLOURS[0], 64)]], ["a", "b"])
     with pytest.raises(ValueError, match=r"\(3, height, width\)"):
         picture_grid([[torch.zeros(4, 8, 8)]])
+
+
+def test_captions_stand_under_their_pictures() -> None:
+    """Breaks if a caption covers a picture, or a row has the captions of another."""
+    black = np.zeros((3, 64, 64), dtype=np.uint8)
+    plain = np.asarray(picture_grid([[black, black]] * 2))
+    told = np.asarray(picture_grid([[black, black]] * 2, captions=[["reward 0.52", ""], ["", ""]]))
+    line = (told.shape[0] - plain.shape[0]) // 2
+    assert line > 8
+    first = told[16 : 16 + 128, 16 : 16 + 128]
+    assert (first == 0).all()
+    under = told[16 + 128 : 16 + 128 + line]
+    assert (under[:, 16 : 16 + 128] < 128).any()
+    assert (under[:, 16 + 128 + 6 :] == 255).all()
+    with pytest.raises(ValueError, match="caption for each picture"):
+        picture_grid([[black, black]], captions=[["one"]])
