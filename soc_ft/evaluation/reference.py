@@ -20,13 +20,14 @@ from torch import Tensor
 from soc_ft.core import Tilt, nats_efficiency
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.exact import LEAST_EFFECTIVE_SAMPLES
-from soc_ft.evaluation.statistics import Estimate
+from soc_ft.evaluation.statistics import Estimate, mean_and_error
 from soc_ft.files import package_path
 from soc_ft.integrity import check_whole
 from soc_ft.models.weights import replacing_weights
 
 POSSIBLE_GAIN, POSSIBLE_OBJECTIVE = "possible_gain", "possible_objective"
 POSSIBLE_AT_COST, EFFICIENCY = "possible_gain_at_cost", "efficiency"
+POSSIBLE_AT_LEAST = "possible_gain_at_least"
 MODEL_KEYS = ("path", "revision", "variant", "single_file_config", "vae", "text_encoder")
 _HALVINGS = 50
 
@@ -124,9 +125,9 @@ def beside_optimum(
         cost: control cost, in nats.
 
     Returns:
-        Gain and objective of the optimum at this lambda, and the gain of the optimum of another
-        lambda whose KL is the run's cost, each as far as the effective samples reach; the
-        efficiency of nats.
+        Gain and objective of the optimum at this lambda, or else what its gain is at least; the
+        gain of the optimum of another lambda whose KL is the run's cost, as far as the effective
+        samples reach; the efficiency of nats.
     """
     found: dict[str, Estimate] = {}
     tilt = Tilt(rewards, reward_scale)
@@ -134,6 +135,8 @@ def beside_optimum(
     if float(tilt.effective_samples.min()) >= LEAST_EFFECTIVE_SAMPLES:
         found[POSSIBLE_GAIN] = Estimate(*tilt.gain(tilt.rewards), prompts)
         found[POSSIBLE_OBJECTIVE] = Estimate(*tilt.objective_gain(), prompts)
+    else:
+        found[POSSIBLE_AT_LEAST] = _least_gain(tilt.rewards, reward_scale)
     if not cost.mean > 0:
         return found
     alike = _tilt_of_cost(rewards, cost.mean)
@@ -147,6 +150,18 @@ def beside_optimum(
         relative = math.hypot(gain.error / gain.mean, cost.error / (2 * cost.mean))
         found[EFFICIENCY] = Estimate(efficiency, abs(efficiency) * relative, gain.count)
     return found
+
+
+def _least_gain(rewards: Tensor, reward_scale: float) -> Estimate:
+    """A lower bound of the optimum's gain (P, N) that holds at any lambda, from the best of N.
+
+    The law of the best of N has KL log N - (N - 1) / N to the base, so its objective bounds the
+    optimal one; and lambda E*[r] is no less than the optimal objective.
+    """
+    number = rewards.shape[1]
+    cost = math.log(number) - (number - 1) / number
+    best = rewards.max(dim=1).values - rewards.mean(dim=1) - cost / reward_scale
+    return mean_and_error(best.numpy())
 
 
 def _tilt_of_cost(rewards: Tensor, cost: float) -> Tilt | None:

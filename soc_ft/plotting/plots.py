@@ -26,8 +26,15 @@ CURVES = {
 }
 """Metrics of a training plot, without their stage, and their axis labels."""
 
-POSSIBLE = {"gain": "possible_gain", "objective": "possible_objective"}
-"""What the exact optimum reaches, if it is known; see :mod:`soc_ft.evaluation.reference`."""
+POSSIBLE = {
+    "gain": {
+        "possible_gain": "exact optimum",
+        "possible_gain_at_least": "possible at least",
+    },
+    "objective": {"possible_objective": "exact optimum"},
+}
+"""What is possible by the metric that it bounds, if it is known, and how that is called; see
+:mod:`soc_ft.evaluation.reference`."""
 
 _TRAINING = ("reward", "control_cost")
 """The gain is paired, and so of held-out prompts alone."""
@@ -100,9 +107,10 @@ def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
             capsize=3,
             label="validation",
         )
-    _, possible = curve(records, f"val/{POSSIBLE.get(name)}")
-    if len(possible):
-        axes.axhline(possible[-1], label="exact optimum", **OPTIMUM_LINE)
+    for key, label in POSSIBLE.get(name, {}).items():
+        _, possible = curve(records, f"val/{key}")
+        if len(possible):
+            axes.axhline(possible[-1], label=label, **OPTIMUM_LINE)
 
 
 def moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

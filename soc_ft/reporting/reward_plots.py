@@ -53,8 +53,8 @@ def plot_reward(comparison: Comparison, path: Path) -> str:
         "prompts, same noise). Bars and bands are 95 % intervals, over seeds or, of a single seed, "
         "over prompts. The seed decides the noise of the validation too; the gain is free of that."
         + (
-            " The exact optimum at each λ is computed from pictures of the base model."
-            if any(key in s.metrics for s in comparison.summaries for key in POSSIBLE.values())
+            " What is possible at each λ is computed from pictures of the base model."
+            if any(key in s.metrics for s in comparison.summaries for key in POSSIBLE["gain"])
             else ""
         )
         + (" Settings have not all come to the same step yet." if comparison.uneven else "")
@@ -100,10 +100,10 @@ def _draw_optima(
     axes: Axes, metrics: Sequence[Mapping[str, Interval]], name: str, xs: Sequence[float]
 ) -> None:
     """What the exact optimum gains, where it is known."""
-    key = POSSIBLE.get(name, "")
-    known = [(x, each[key].mean) for x, each in zip(xs, metrics, strict=True) if key in each]
-    if known:
-        axes.plot(*zip(*known, strict=True), marker="x", label="exact optimum", **OPTIMUM_LINE)
+    for (key, label), marker in zip(POSSIBLE.get(name, {}).items(), "x^", strict=False):
+        known = [(x, each[key].mean) for x, each in zip(xs, metrics, strict=True) if key in each]
+        if known:
+            axes.plot(*zip(*known, strict=True), marker=marker, label=label, **OPTIMUM_LINE)
 
 
 def _draw_base_levels(
@@ -148,10 +148,10 @@ def _by_setting(comparison: Comparison, names: Sequence[str], path: Path) -> Non
                 markersize=6,
                 capsize=4,
             )
-            possible = summary.metrics.get(POSSIBLE.get(name, ""))
-            if possible is not None:
-                reach = [row - 0.3, row + 0.3]
-                axes.plot([possible.mean] * 2, reach, label="exact optimum", **OPTIMUM_LINE)
+            for key, label in POSSIBLE.get(name, {}).items():
+                if key in summary.metrics:
+                    reach = [row - 0.3, row + 0.3]
+                    axes.plot([summary.metrics[key].mean] * 2, reach, label=label, **OPTIMUM_LINE)
             base = comparison.base_of(summary.setting)
             if name == "gain":
                 _draw_base_row(axes, row, Interval(0.0, math.nan, 0))

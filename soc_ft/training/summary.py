@@ -10,6 +10,7 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.evaluation.reference import (
     EFFICIENCY,
     POSSIBLE_AT_COST,
+    POSSIBLE_AT_LEAST,
     POSSIBLE_GAIN,
     POSSIBLE_OBJECTIVE,
 )
@@ -95,6 +96,9 @@ def _beside_optimum(values: Mapping[str, float], reward_scale: float) -> list[st
     if POSSIBLE_GAIN in values:
         possible, objective = (_estimate(values, x) for x in (POSSIBLE_GAIN, POSSIBLE_OBJECTIVE))
         said.append(f"{possible} possible at lambda {reward_scale:g} (objective {objective})")
+    elif POSSIBLE_AT_LEAST in values:
+        least = _estimate(values, POSSIBLE_AT_LEAST)
+        said.append(f"at least {least} possible at lambda {reward_scale:g}")
     if POSSIBLE_AT_COST in values:
         said.append(f"{_estimate(values, POSSIBLE_AT_COST)} possible at this control cost")
     if EFFICIENCY in values:

@@ -38,9 +38,20 @@ def test_the_optimum_of_a_normal_law(rewards: torch.Tensor) -> None:
 def test_what_too_few_samples_carry_is_left_out(rewards: torch.Tensor) -> None:
     """Breaks if a handful of samples passes for the optimum of a large lambda or cost."""
     found = beside_optimum(rewards, 100.0, Estimate(1.0, 0.1, 4), Estimate(50.0, 1.0, 4))
-    assert set(found) == {"efficiency"}
+    assert set(found) == {"efficiency", "possible_gain_at_least"}
     found = beside_optimum(rewards, 100.0, Estimate(0.0, 0.1, 4), Estimate(0.0, 0.0, 4))
-    assert found == {}
+    assert set(found) == {"possible_gain_at_least"}
+
+
+def test_what_is_possible_at_least_holds_where_the_optimum_is_known() -> None:
+    """Breaks if the best of N is free, or the bound exceeds the optimum, which is lambda."""
+    draws = torch.randn(2000, 50, generator=torch.Generator().manual_seed(1))
+    for scale in (0.5, 2.0, 10.0):
+        found = beside_optimum(draws, scale, Estimate(0.0, 0.1, 4), Estimate(0.0, 0.0, 4))
+        least = found["possible_gain_at_least"]
+        # The mean of the largest of 50 standard normal draws is 2.249.
+        assert least.mean == pytest.approx(2.249 - (math.log(50) - 0.98) / scale, abs=0.04)
+        assert least.mean < scale
 
 
 def test_rewards_come_back_with_their_law_and_by_prompt(tmp_path: Path) -> None:
