@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.readme_tables import selected, updated
+
 README = Path(__file__).parent.parent / "README.md"
 SMALL = (
     "model.path=random:tiny",
@@ -80,3 +82,22 @@ def test_the_folders_that_the_pages_name_exist() -> None:
         assert named
         for path in named:
             assert (README.parent / path).exists(), f"{page}: {path}"
+
+
+def test_tables_are_those_of_the_reports() -> None:
+    """Breaks if a report is made anew and the README keeps the numbers of the old one."""
+    readme = README.read_text()
+    assert updated(readme, README.parent / "multirun_reports") == readme
+    assert "<!-- table: " in readme
+
+
+def test_a_table_is_taken_by_its_columns() -> None:
+    """Breaks if columns are swapped, or cells with several words are cut."""
+    report = (
+        "# x\n\ntext\n\n| setting | a b | c |\n| --- | ---: | ---: |\n| `x | 1` | 2 ± 1 | 3 |\n"
+    )
+    assert selected(report.replace("x | 1", "x=1"), ["c", "setting"]) == (
+        "| c | setting |\n| --- | --- |\n| 3 | `x=1` |\n"
+    )
+    with pytest.raises(ValueError, match="is not in list"):
+        selected(report, ["d"])

@@ -1,4 +1,4 @@
-"""Metrics of the embedded world: an independent judge of agreement, and an embedding."""
+"""Metrics of the embedded world: independent judges, and an embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from soc_ft.world.drawing import ATTRIBUTES, RESOLUTION
+from soc_ft.world.scenes import ATTRIBUTES
 
 if TYPE_CHECKING:
     import torch
@@ -22,35 +22,52 @@ _BACKGROUND = re.compile(rf"\b({'|'.join(ATTRIBUTES['background'])}) background\
 _POSITION = re.compile(rf"\b(?:in|on|at) the ({'|'.join(ATTRIBUTES['position'])})\b")
 
 
-class ShapesAccuracy:
-    """1 for a picture that shows every attribute its prompt names, 0 otherwise.
+class _Judged:
+    """A metric by the judge that ships with the embedded model.
 
-    The judge is the classifier that ships with the embedded model. It was trained on the
-    generator's ground truth and never met the reward: where the reward rises and this falls, the
-    reward is being hacked.
+    It was trained on the generator's ground truth and never met the reward: where the reward
+    rises and this falls, the reward is being hacked.
     """
 
-    def __init__(self, weights: str | None = None, attribute: str | None = None) -> None:
-        """Load the classifier.
+    def __init__(self, weights: str | None = None) -> None:
+        """Load the judge.
 
         Args:
-            weights: folder of the classifier; the shipped one by default.
-            attribute: count this attribute only (``shape``, ``color``, ...); all by default.
-        """
-        from soc_ft.world import CLASSIFIER
-        from soc_ft.world.classifier import ShapesClassifier
+            weights: folder of the judge; the shipped one by default.
 
-        self._classifier = ShapesClassifier.load(Path(weights) if weights else CLASSIFIER)
+        Raises:
+            ConfigError: ``weights`` does not hold a judge.
+        """
+        from soc_ft.world import JUDGE
+        from soc_ft.world.judge import ShapesJudge
+
+        self._judge = ShapesJudge.load(Path(weights) if weights else JUDGE)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the judge."""
+        self._judge.to(device)
+        return self
+
+
+class ShapesAccuracy(_Judged):
+    """1 for a picture that shows every attribute its prompt names, 0 otherwise."""
+
+    def __init__(self, weights: str | None = None, attribute: str | None = None) -> None:
+        """Load the judge.
+
+        Args:
+            weights: folder of the judge; the shipped one by default.
+            attribute: count this attribute only (``shape``, ``color``, ...); all by default.
+
+        Raises:
+            ConfigError: ``weights`` does not hold a judge.
+        """
+        super().__init__(weights)
         self._names = list(ATTRIBUTES) if attribute is None else [attribute]
 
-    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1], resized if needed, and prompts: (B,) zeros and ones."""
-        import torch
-
-        size = (RESOLUTION, RESOLUTION)
-        if images.shape[-2:] != size:
-            images = torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
-        predicted = self._classifier.predict(images)
+        predicted = self._judge.predict(images.float())
         columns = {name: column for column, name in enumerate(ATTRIBUTES)}
         right = [
             all(
@@ -60,12 +77,15 @@ class ShapesAccuracy:
             )
             for row, prompt in zip(predicted.tolist(), prompts, strict=True)
         ]
-        return torch.tensor(right, dtype=torch.float32, device=images.device)
+        return predicted.new_tensor(right).float()
 
-    def to(self, device: torch.device) -> ShapesAccuracy:
-        """Move the classifier."""
-        self._classifier.to(device)
-        return self
+
+class ShapesQuality(_Judged):
+    """How well a picture is drawn: 1 is flawless, blur, noise, clutter and the like lower it."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1], resized if needed: (B,) in (0, 1); prompts are free."""
+        return self._judge.quality(images.float())
 
 
 class ShapesEmbedding:

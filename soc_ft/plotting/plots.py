@@ -22,7 +22,7 @@ CURVES = {
     "reward": "reward",
     "gain": "reward gain over the base model",
     "objective": "λ·gain − control cost",
-    "control_cost": "control cost (nats); training: of\ndrawn steps, validation: of whole paths",
+    "control_cost": "control cost (nats)\n(training: of drawn steps)",
 }
 """Metrics of a training plot, without their stage, and their axis labels."""
 

@@ -1,4 +1,4 @@
-"""The embedded miniature Stable Diffusion, its reward and its ground-truth classifier."""
+"""The embedded miniature Stable Diffusion, its reward and its ground-truth judge."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ ASSETS = Path(__file__).parent
 
 DIFFUSION = ASSETS / "shapes-diffusion"
 REWARD = ASSETS / "shapes-reward"
-CLASSIFIER = ASSETS / "shapes-classifier"
+JUDGE = ASSETS / "shapes-judge"

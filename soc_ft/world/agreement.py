@@ -6,9 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soc_ft.world import DIFFUSION, REWARD, drawing
+from soc_ft.world import DIFFUSION, REWARD, drawing, scenes
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import Tensor
+
     from soc_ft.world.scorer import ShapesScorer
 
 GAPS = (0.0, 0.5, 1.0, 2.0)
@@ -16,16 +19,13 @@ GAPS = (0.0, 0.5, 1.0, 2.0)
 
 
 def pairwise_accuracy(scorer: ShapesScorer, ballots: int, seed: int) -> dict[str, float]:
-    """Share of held-out pairs of candidates that are ordered as the annotator orders them."""
+    """Share of held-out pairs of candidates that are ordered as a typical annotator orders them."""
     import torch
     from diffusers import AutoencoderKL
-    from hydra import compose, initialize_config_dir
 
-    from soc_ft.files import conf_dir
     from soc_ft.world.training.preferences import draw_ballot
 
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("world")
+    config = _world_config()
     vae = AutoencoderKL.from_pretrained(DIFFUSION / "vae", dtype=torch.float32)
     gaps, agree = [], []
     for number in range(ballots):
@@ -50,38 +50,85 @@ def truth_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, flo
 
     rng = np.random.default_rng((seed, 15))
     shares = {}
-    for attribute in drawing.ATTRIBUTES:
+    for attribute in scenes.ATTRIBUTES:
         right, wrong, prompts = [], [], []
         for _ in range(count):
-            scene = drawing.sample_scene(rng)
-            prompts.append(drawing.caption(scene, rng, size_share=1.0, position_share=1.0))
-            words = drawing.words_of(scene)
-            other = str(rng.choice(drawing.alternatives(words, attribute)))
-            right.append(drawing.sample_scene(rng, words))
-            wrong.append(drawing.sample_scene(rng, words | {attribute: other}))
+            scene = scenes.sample_scene(rng)
+            prompts.append(scenes.caption(scene, rng, size_share=1.0, position_share=1.0))
+            words = scenes.words_of(scene)
+            other = str(rng.choice(scenes.alternatives(words, attribute)))
+            right.append(scenes.sample_scene(rng, words))
+            wrong.append(scenes.sample_scene(rng, words | {attribute: other}))
         better = scorer(torch.from_numpy(drawing.render(right)), prompts)
         worse = scorer(torch.from_numpy(drawing.render(wrong)), prompts)
         shares[f"right over wrong {attribute}"] = float((better > worse).float().mean())
     return shares
 
 
-def damage_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
-    """Share of clean pictures that beat themselves damaged, and of prompts that beat another's."""
+def defect_accuracy(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
+    """Share of clean pictures that beat themselves with one defect, and of right prompts."""
+    import numpy as np
     import torch
 
-    from soc_ft.world.training.preferences import DAMAGES
+    from soc_ft.world import defects, web
 
-    pictures, prompts, _ = drawing.sample(count, (seed, 14), contrast=(1.0, 1.0))
-    images, generator = torch.from_numpy(pictures), torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng((seed, 14))
+    shown = [scenes.sample_scene(rng, {"size": "small", "position": "left"}) for _ in range(count)]
+    prompts = [scenes.caption(scene, rng, size_share=1.0, position_share=1.0) for scene in shown]
+    images = torch.from_numpy(drawing.render(shown))
     clean = scorer(images, prompts)
     shares = {"prompt over another's": (clean > scorer(images, prompts[1:] + prompts[:1]))}
-    background = images.flatten(2).median(dim=2).values[..., None, None]
-    shares["full over half the contrast"] = clean > scorer(0.5 * (images + background), prompts)
-    for name, damage in DAMAGES.items():
+    for column, name in enumerate(defects.COSTS):
         for severity in (0.5, 1.0):
-            damaged = damage(images, torch.full((count,), severity), generator)
-            shares[f"clean over {name}, severity {severity:g}"] = clean > scorer(damaged, prompts)
+            severities = torch.zeros(count, len(defects.COSTS))
+            severities[:, column] = severity
+            spoilt = [defects.spoil_scene(scene, {name: severity}, rng)[0] for scene in shown]
+            wins = clean > scorer(web.paint(spoilt, severities, rng), prompts)
+            shares[f"clean over {name}, severity {severity:g}"] = wins
     return {name: float(wins.float().mean()) for name, wins in shares.items()}
+
+
+def embedding_distances(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
+    """Half the mean squared distance of embeddings of pictures that differ in one thing alone."""
+    import numpy as np
+    import torch
+
+    from soc_ft.world import web
+
+    rng = np.random.default_rng((seed, 16))
+    settings = _world_config().web
+    shown = [scenes.sample_scene(rng) for _ in range(count)]
+    words = [scenes.words_of(scene) for scene in shown]
+    embedded = scorer.embed_images(torch.from_numpy(drawing.render(shown)))
+
+    def distance(others: Tensor) -> float:
+        return float((embedded - scorer.embed_images(others)).square().sum(1).mean() / 2.0)
+
+    same = [scenes.sample_scene(rng, each) for each in words]
+    spoilt, severities = zip(*(web.draw_scene(settings, rng, each) for each in words), strict=True)
+    damaged = web.paint(list(spoilt), torch.tensor(severities, dtype=torch.float32), rng)
+    distances = {
+        "the same words drawn again": distance(torch.from_numpy(drawing.render(same))),
+        "the same words as the web draws them": distance(damaged),
+    }
+    for name in scenes.ATTRIBUTES:
+        other = [
+            scenes.sample_scene(
+                rng, each | {name: str(rng.choice(scenes.alternatives(each, name)))}
+            )
+            for each in words
+        ]
+        distances[f"another {name}"] = distance(torch.from_numpy(drawing.render(other)))
+    return distances
+
+
+def _world_config() -> DictConfig:
+    from hydra import compose, initialize_config_dir
+
+    from soc_ft.files import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("world")
 
 
 def main() -> None:
@@ -102,10 +149,13 @@ def main() -> None:
     for shares in (
         pairwise_accuracy(scorer, arguments.ballots, arguments.seed),
         truth_accuracy(scorer, arguments.pictures, arguments.seed),
-        damage_accuracy(scorer, arguments.pictures, arguments.seed),
+        defect_accuracy(scorer, arguments.pictures, arguments.seed),
     ):
         for name, share in shares.items():
             print(f"| {name} | {share:.3f} |")
+    print("\n| pictures that differ in | distance of embeddings |\n| --- | --- |")
+    for name, value in embedding_distances(scorer, arguments.pictures, arguments.seed).items():
+        print(f"| {name} | {value:.3f} |")
 
 
 if __name__ == "__main__":

@@ -1,242 +1,55 @@
-"""The synthetic world of the embedded model: captioned 64x64 pictures of one coloured shape.
+"""Painting the pictures of the embedded model's world.
 
-A picture is described exactly by a :class:`Scene`; a caption names its shape, colour and
-background and may leave out size and position, which the reader then has to guess. Edges are
-antialiased by a signed distance to the outline, so that every quantity varies continuously.
+Edges are antialiased by a signed distance to the outline, so that every quantity of a scene
+varies the picture continuously.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from types import MappingProxyType
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = Literal["circle", "square", "triangle", "star", "cross"]
-Color = Literal["red", "orange", "yellow", "green", "cyan", "blue", "purple", "white"]
-Size = Literal["small", "medium", "large"]
-Position = Literal["center", "left", "right", "top", "bottom"]
-Background = Literal["white", "black", "gray", "yellow", "green", "blue", "pink"]
-
-RESOLUTION = 64
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "shape": get_args(Shape),
-    "color": get_args(Color),
-    "size": get_args(Size),
-    "position": get_args(Position),
-    "background": get_args(Background),
-}
-"""Every attribute with its values; the order of the values is the classifier's class order."""
-
-PALETTE: dict[str, tuple[float, float, float]] = {
-    "red": (0.86, 0.10, 0.13),
-    "orange": (0.97, 0.53, 0.08),
-    "yellow": (0.98, 0.88, 0.14),
-    "green": (0.12, 0.64, 0.24),
-    "cyan": (0.18, 0.82, 0.88),
-    "blue": (0.13, 0.25, 0.82),
-    "purple": (0.50, 0.15, 0.68),
-    "white": (0.97, 0.97, 0.97),
-    "black": (0.05, 0.05, 0.05),
-    "gray": (0.50, 0.50, 0.50),
-    "pink": (0.97, 0.67, 0.79),
-}
-"""Linear position of every colour name in the RGB cube, in [0, 1]."""
-
-RADIUS: dict[str, tuple[float, float]] = {
-    "small": (11.0, 12.3),
-    "medium": (14.2, 15.6),
-    "large": (17.5, 19.0),
-}
-"""Range of the radius in pixels that a size word stands for."""
-
-_EXTENT = {"circle": 1.0, "square": 0.9, "triangle": 1.15, "star": 1.25, "cross": 1.1}
-_MARGIN = 1.5
-_HELD_OUT_PERCENT = 20
-
-_POSITION_PHRASE = {
-    "center": "in the center",
-    "left": "on the left",
-    "right": "on the right",
-    "top": "at the top",
-    "bottom": "at the bottom",
-}
-_TEMPLATES = (
-    "{a} {subject}{place} on {b} {background} background",
-    "a picture of {a} {subject}{place} on {b} {background} background",
-    "{subject}{place}, {background} background",
-    "on {b} {background} background, {a} {subject}{place}",
-)
+from soc_ft.world.scenes import EXTENT, RESOLUTION, Scene, Speck, caption, sample_scene
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Ground truth of one picture.
-
-    Attributes:
-        shape, color, size, position, background: the words (see ``ATTRIBUTES``).
-        radius: in pixels, within the range of ``size``.
-        x, y: centre of the shape's bounding circle in pixels, origin top left.
-        contrast: in (0, 1]; 1 paints the shape in its full colour, less mixes in the background.
-        color_rgb, background_rgb: the painted colours, jittered around the palette, in [0, 1].
-    """
-
-    shape: Shape
-    color: Color
-    size: Size
-    position: Position
-    background: Background
-    radius: float
-    x: float
-    y: float
-    contrast: float
-    color_rgb: tuple[float, float, float]
-    background_rgb: tuple[float, float, float]
-
-
-def combinations() -> list[tuple[Shape, Color, Background]]:
-    """All combinations of shape, colour and background in which the shape is visible."""
-    attributes = ATTRIBUTES["shape"], ATTRIBUTES["color"], ATTRIBUTES["background"]
-    return [c for c in product(*attributes) if c[1] != c[2]]  # type: ignore[misc]
-
-
-def is_held_out(combination: Sequence[str]) -> bool:
-    """Whether a combination belongs to the validation prompts: a fixed fifth, chosen by a hash."""
-    digest = hashlib.blake2b("/".join(combination).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") % 100 < _HELD_OUT_PERCENT
-
-
-def sample_scene(
-    rng: np.random.Generator,
-    wanted: Mapping[str, str] = MappingProxyType({}),
-    *,
-    contrast: tuple[float, float] = (0.75, 1.0),
-    color_jitter: float = 0.03,
-) -> Scene:
-    """Draw a scene.
-
-    Args:
-        rng: what is not given is drawn from it.
-        wanted: attributes that are kept (``{"shape": "star"}``); the others are uniform.
-        contrast: range of the contrast between shape and background.
-        color_jitter: half-width of the uniform jitter added to each colour channel.
-    """
-    words = {name: wanted.get(name) or str(rng.choice(v)) for name, v in ATTRIBUTES.items()}
-    if words["color"] == words["background"]:
-        free = "color" if "background" in wanted else "background"
-        others = [v for v in ATTRIBUTES[free] if v != words["color"]]
-        words[free] = str(rng.choice(others))
-    radius = float(rng.uniform(*RADIUS[words["size"]]))
-    x, y = _place(rng, words["position"], radius * _EXTENT[words["shape"]])
-    return Scene(
-        **words,  # type: ignore[arg-type]
-        radius=radius,
-        x=x,
-        y=y,
-        contrast=float(rng.uniform(*contrast)),
-        color_rgb=_jitter(rng, words["color"], color_jitter),
-        background_rgb=_jitter(rng, words["background"], color_jitter),
-    )
-
-
-def caption(
-    scene: Scene, rng: np.random.Generator, *, size_share: float = 0.6, position_share: float = 0.5
-) -> str:
-    """Describe a scene in one of several phrasings.
-
-    Args:
-        scene: what is described.
-        rng: decides the phrasing and what is mentioned.
-        size_share: probability that the size is mentioned.
-        position_share: probability that the position is.
-    """
-    size = f"{scene.size} " if rng.random() < size_share else ""
-    place = f" {_POSITION_PHRASE[scene.position]}" if rng.random() < position_share else ""
-    subject = f"{size}{scene.color} {scene.shape}"
-    template = _TEMPLATES[int(rng.integers(len(_TEMPLATES)))]
-    return template.format(
-        a=_article(subject),
-        subject=subject,
-        place=place,
-        b=_article(scene.background),
-        background=scene.background,
-    )
-
-
-def fragment(scene: Scene, attribute: str) -> str:
-    """The part of a caption that stands for one attribute, such as ``on the left``."""
-    word: str = getattr(scene, attribute)
-    if attribute == "position":
-        return _POSITION_PHRASE[word]
-    if attribute == "background":
-        return f"on {_article(word)} {word} background"
-    return word
-
-
-def alternatives(words: Mapping[str, str], attribute: str) -> list[str]:
-    """Other values of an attribute; colour and background never become equal."""
-    colors = ("color", "background")
-    taken = {words[name] for name in (colors if attribute in colors else (attribute,))}
-    return [value for value in ATTRIBUTES[attribute] if value not in taken]
-
-
-def altered(scene: Scene, attribute: str, rng: np.random.Generator) -> Scene:
-    """The scene with another word for one attribute; for captions, as radius and place stay."""
-    other = rng.choice(alternatives(words_of(scene), attribute))
-    return replace(scene, **{attribute: str(other)})  # type: ignore[arg-type]
-
-
-def words_of(scene: Scene) -> dict[str, str]:
-    """The words that describe a scene, keyed by attribute."""
-    return {name: getattr(scene, name) for name in ATTRIBUTES}
-
-
-def labels(scene: Scene) -> list[int]:
-    """Class indices of the attributes, in the order of ``ATTRIBUTES``."""
-    return [values.index(getattr(scene, name)) for name, values in ATTRIBUTES.items()]
-
-
-def mentioned_labels(scene: Scene, text: str) -> list[int]:
-    """As :func:`labels`, with -1 for what ``text``, a caption of the scene, leaves out."""
-    shape, color, size, position, background = labels(scene)
-    size = size if f"{scene.size} " in text else -1
-    position = position if _POSITION_PHRASE[scene.position] in text else -1
-    return [shape, color, size, position, background]
-
-
-def claimed_words(claims: Sequence[int]) -> dict[str, str]:
-    """The words behind :func:`mentioned_labels`, keyed by attribute."""
-    named = zip(ATTRIBUTES.items(), claims, strict=True)
-    return {name: values[claim] for (name, values), claim in named if claim >= 0}
-
-
-def render(scenes: Sequence[Scene], *, softness: float = 1.0) -> NDArray[np.float32]:
+def render(scenes: Sequence[Scene]) -> NDArray[np.float32]:
     """Paint scenes.
 
     Args:
         scenes: B of them, of any shapes.
-        softness: width of the edge in pixels; 1 is plain antialiasing.
 
     Returns:
         (B, 3, 64, 64) pictures in [0, 1].
     """
-    pictures = np.empty((len(scenes), 3, RESOLUTION, RESOLUTION), dtype=np.float32)
+    back = np.array([scene.background_rgb for scene in scenes], dtype=np.float32)
+    pictures = np.tile(back[:, :, None, None], (1, 1, RESOLUTION, RESOLUTION))
+    for picture, scene in zip(pictures, scenes, strict=True):
+        for speck in scene.specks:
+            cover = _cover(speck.shape, [speck])[0]
+            picture += cover * (np.array(speck.rgb, dtype=np.float32)[:, None, None] - picture)
     kinds = np.array([scene.shape for scene in scenes])
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind).tolist()
-        pictures[rows] = _paint([scenes[row] for row in rows], softness)
+        alike = [scenes[row] for row in rows]
+        contrast = np.array([scene.contrast for scene in alike], dtype=np.float32)
+        cover = _cover(kind, alike)[:, None]
+        front = np.array([scene.color_rgb for scene in alike], dtype=np.float32)
+        painted = back[rows] + contrast[:, None] * (front - back[rows])
+        pictures[rows] += cover * (painted[:, :, None, None] - pictures[rows])
     return pictures
 
 
 def sample(
     count: int, seed: Iterable[int] | int, **options: object
 ) -> tuple[NDArray[np.float32], list[str], list[Scene]]:
-    """Draw ``count`` captioned pictures, a pure function of the seed.
+    """Draw ``count`` captioned pictures without defects, a pure function of the seed.
+
+    Args:
+        count: how many.
+        seed: one number or several.
+        options: of :func:`soc_ft.world.scenes.sample_scene`.
 
     Returns:
         Pictures (count, 3, 64, 64) in [0, 1], their captions and their scenes.
@@ -246,71 +59,14 @@ def sample(
     return render(scenes), [caption(scene, rng) for scene in scenes], scenes
 
 
-def training_prompts(count: int, seed: int) -> list[str]:
-    """``count`` different prompts about combinations meant for fine-tuning."""
-    return _prompts(count, seed, held_out=False)
-
-
-def validation_prompts(count: int, seed: int) -> list[str]:
-    """``count`` different prompts about combinations that no training prompt mentions."""
-    return _prompts(count, seed, held_out=True)
-
-
-def prompt_scenes(count: int, seed: int, *, held_out: bool | None = None) -> dict[str, Scene]:
-    """Different prompts, each with a scene that satisfies it, combinations in random order.
-
-    Args:
-        count: how many prompts.
-        seed: of the order, the scenes and the phrasings.
-        held_out: validation combinations, training combinations, or (None) all of them.
-    """
-    rng = np.random.default_rng(seed)
-    allowed = [c for c in combinations() if held_out is None or is_held_out(c) == held_out]
-    found: dict[str, Scene] = {}
-    while len(found) < count:
-        for row in rng.permutation(len(allowed)):
-            shape, color, background = allowed[row]
-            words = {"shape": shape, "color": color, "background": background}
-            scene = sample_scene(rng, words)
-            found.setdefault(caption(scene, rng), scene)
-    return dict(list(found.items())[:count])
-
-
-def _prompts(count: int, seed: int, held_out: bool) -> list[str]:
-    return list(prompt_scenes(count, seed, held_out=held_out))
-
-
-def _article(phrase: str) -> str:
-    return "an" if phrase[0] in "aeiou" else "a"
-
-
-def _jitter(rng: np.random.Generator, color: str, amount: float) -> tuple[float, float, float]:
-    jittered = np.clip(np.array(PALETTE[color]) + rng.uniform(-amount, amount, 3), 0.0, 1.0)
-    return tuple(float(channel) for channel in jittered)  # type: ignore[return-value]
-
-
-def _place(rng: np.random.Generator, position: str, extent: float) -> tuple[float, float]:
-    middle = RESOLUTION / 2
-    x, y = middle + rng.uniform(-1.5, 1.5, 2)
-    near = extent + _MARGIN + rng.uniform(0.0, 2.0)
-    if position in ("left", "right"):
-        x = near if position == "left" else RESOLUTION - near
-    elif position in ("top", "bottom"):
-        y = near if position == "top" else RESOLUTION - near
-    return float(x), float(y)
-
-
-def _paint(scenes: Sequence[Scene], softness: float) -> NDArray[np.float32]:
-    """Pictures of scenes that share a shape."""
-    column = np.array([(s.x, s.y, s.radius, s.contrast) for s in scenes], dtype=np.float32)
-    x0, y0, radius, contrast = column.T[:, :, None, None]
+def _cover(shape: str, outlines: Sequence[Scene | Speck]) -> NDArray[np.float32]:
+    """Share (B, 64, 64) of each pixel that lies within outlines of one shape."""
+    column = np.array([(each.x, each.y, each.radius) for each in outlines], dtype=np.float32)
+    x0, y0, radius = column.T[:, :, None, None]
     pixel = np.arange(RESOLUTION, dtype=np.float32) + 0.5
     x, y = pixel[None, None, :] - x0, pixel[None, :, None] - y0
-    distance = signed_distance(scenes[0].shape, x / radius, y / radius) * radius
-    cover = np.clip(0.5 - distance / softness, 0.0, 1.0) * contrast
-    front = np.array([s.color_rgb for s in scenes], dtype=np.float32)[:, :, None, None]
-    back = np.array([s.background_rgb for s in scenes], dtype=np.float32)[:, :, None, None]
-    return back + cover[:, None] * (front - back)
+    distance = signed_distance(shape, x / radius, y / radius) * radius
+    return np.clip(0.5 - distance, 0.0, 1.0).astype(np.float32)
 
 
 def signed_distance(
@@ -321,7 +77,7 @@ def signed_distance(
     Exact for the circle; elsewhere a bound that is exact along the edges, which is what
     antialiasing needs.
     """
-    extent = _EXTENT[shape]
+    extent = EXTENT[shape]
     if shape == "circle":
         return np.sqrt(x * x + y * y) - 1.0
     if shape == "square":

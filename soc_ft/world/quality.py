@@ -1,14 +1,14 @@
-"""``python -m soc_ft.world.quality``: quality of the embedded model by the classifier."""
+"""``python -m soc_ft.world.quality``: what the embedded model draws, by its judge."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soc_ft.world import CLASSIFIER, DIFFUSION, drawing
+from soc_ft.world import DIFFUSION, JUDGE, REWARD, scenes
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -18,7 +18,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "pretrained": {},
     "fine-tuning": {"beta_start": 0.002, "beta_end": 0.009, "timestep_spacing": "trailing"},
 }
-COLUMNS = (*drawing.ATTRIBUTES, "all")
+COLUMNS = (*scenes.ATTRIBUTES, "all", "quality", "good")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,36 @@ def accuracies(predicted: Tensor, claims: Tensor) -> dict[str, float]:
     right, mentioned = predicted == claims, claims >= 0
     shares = {
         name: float(right[:, i][mentioned[:, i]].float().mean())
-        for i, name in enumerate(drawing.ATTRIBUTES)
+        for i, name in enumerate(scenes.ATTRIBUTES)
     }
     return shares | {"all": float((right | ~mentioned).all(dim=1).float().mean())}
+
+
+def best_of(
+    scorer: Callable[[Tensor, list[str]], Tensor],
+    draw: Callable[[int], Tensor],
+    prompts: list[str],
+    count: int,
+) -> Tensor:
+    """The picture of each prompt that the reward scores highest among ``count`` (B, 3, H, W).
+
+    Args:
+        scorer: the reward.
+        draw: one picture for each prompt, by the number of the draw.
+        prompts: the texts.
+        count: draws.
+    """
+    import torch
+
+    best = draw(0)
+    highest = scorer(best, prompts)
+    for number in range(1, count):
+        images = draw(number)
+        scores = scorer(images, prompts)
+        better = scores > highest
+        best = torch.where(better[:, None, None, None], images, best)
+        highest = torch.maximum(scores, highest)
+    return best
 
 
 def measure_quality(arguments: argparse.Namespace) -> str:
@@ -84,28 +111,37 @@ def measure_quality(arguments: argparse.Namespace) -> str:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from soc_ft.world.classifier import ShapesClassifier
+    from soc_ft.world.defects import GOOD
+    from soc_ft.world.judge import ShapesJudge
+    from soc_ft.world.scorer import ShapesScorer
 
     torch.set_num_threads(arguments.threads)
     pipeline = StableDiffusionPipeline.from_pretrained(arguments.pipeline, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    classifier = ShapesClassifier.load(arguments.classifier)
+    judge = ShapesJudge.load(arguments.judge)
+    scorer = ShapesScorer.load(arguments.reward)
     pretrained = pipeline.scheduler
-    truth = drawing.prompt_scenes(arguments.prompts, arguments.seed)
+    truth = scenes.prompt_scenes(arguments.prompts, arguments.seed)
     prompts = list(truth)
-    claims = torch.tensor([drawing.mentioned_labels(scene, text) for text, scene in truth.items()])
-    lines = [_row("schedule", "guidance", "eta", *COLUMNS), _row(*["---"] * 9)]
+    claims = torch.tensor([scenes.mentioned_labels(scene, text) for text, scene in truth.items()])
+    lines = [_row("schedule", "guidance", "eta", *COLUMNS), _row(*["---"] * (3 + len(COLUMNS)))]
     for setting in _settings(arguments):
-        pipeline.scheduler = pretrained
-        images = sample_images(
-            pipeline,
-            prompts,
-            setting,
-            steps=arguments.steps,
-            seed=arguments.seed,
-            batch_size=arguments.batch_size,
-        )
-        shares = accuracies(classifier.predict(images), claims)
+
+        def draw(number: int, setting: Setting = setting) -> Tensor:
+            pipeline.scheduler = pretrained
+            return sample_images(
+                pipeline,
+                prompts,
+                setting,
+                steps=arguments.steps,
+                seed=arguments.seed + 1000 * number * len(prompts),
+                batch_size=arguments.batch_size,
+            )
+
+        images = best_of(scorer, draw, prompts, arguments.best_of)
+        shares = accuracies(judge.predict(images), claims)
+        drawn = judge.quality(images)
+        shares |= {"quality": float(drawn.mean()), "good": float((drawn > GOOD).float().mean())}
         how = setting.schedule, f"{setting.guidance_scale:g}", f"{setting.eta:g}"
         lines.append(_row(*how, *(f"{shares[name]:.3f}" for name in COLUMNS)))
         print(lines[-1], flush=True)
@@ -137,12 +173,16 @@ def main() -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(prog="python -m soc_ft.world.quality", description=__doc__)
     parser.add_argument("--pipeline", type=Path, default=DIFFUSION)
-    parser.add_argument("--classifier", type=Path, default=CLASSIFIER)
+    parser.add_argument("--judge", type=Path, default=JUDGE)
+    parser.add_argument("--reward", type=Path, default=REWARD)
     parser.add_argument("--prompts", type=int, default=512, help="number of prompts")
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 3.0, 5.0, 7.5])
     parser.add_argument("--eta", type=float, nargs="+", default=[0.0, 1.0])
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=SCHEDULES)
+    parser.add_argument(
+        "--best-of", type=int, default=1, help="pictures of a prompt that the reward chooses from"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)

@@ -13,10 +13,9 @@ from torch import Tensor
 from soc_ft.errors import ConfigError
 from soc_ft.metrics.world import ShapesEmbedding
 from soc_ft.rewards.shapes import ShapesReward
-from soc_ft.world import REWARD, drawing
+from soc_ft.world import REWARD, defects, drawing, scenes
 from soc_ft.world.agreement import truth_accuracy
 from soc_ft.world.scorer import ShapesScorer
-from soc_ft.world.training import corruption
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +48,16 @@ def test_matching_prompts_score_higher_than_mismatching_ones(reward: ShapesRewar
 def test_one_wrong_attribute_lowers_the_score() -> None:
     """Breaks if the shipped reward is blind to an attribute that the prompt mentions."""
     shares = truth_accuracy(ShapesScorer.load(REWARD), count=96, seed=7)
-    assert len(shares) == len(drawing.ATTRIBUTES)
+    assert len(shares) == len(scenes.ATTRIBUTES)
     assert min(shares.values()) > 0.75
 
 
-@pytest.mark.parametrize("damage", ["deform", "roughen", "add_noise", "blur"])
+@pytest.mark.parametrize("damage", defects.OF_PICTURES)
 def test_damage_lowers_the_score(reward: ShapesReward, damage: str) -> None:
     """Breaks if the reward stops seeing how well a picture is drawn."""
     images, prompts = _pictures(64, 1)
     generator = torch.Generator().manual_seed(0)
-    damaged = getattr(corruption, damage)(images, torch.full((64,), 0.9), generator)
+    damaged = defects.OF_PICTURES[damage](images, torch.full((64,), 0.9), generator)
     assert (reward(images, prompts) > reward(damaged, prompts)).float().mean() > 0.85
 
 
@@ -80,11 +79,11 @@ def test_composition_counts_where_the_prompt_leaves_it_open(
     rng = np.random.default_rng(0)
     liked, disliked, prompts = [], [], []
     for _ in range(96):
-        scene = drawing.sample_scene(rng, contrast=(1.0, 1.0))
+        scene = scenes.sample_scene(rng, contrast=(1.0, 1.0))
         open_to = {name: getattr(scene, name) for name in ("shape", "color", "background")}
-        prompts.append(drawing.caption(scene, rng, size_share=0.0, position_share=0.0))
-        liked.append(drawing.sample_scene(rng, open_to | better, contrast=(1.0, 1.0)))
-        disliked.append(drawing.sample_scene(rng, open_to | worse, contrast=(1.0, 1.0)))
+        prompts.append(scenes.caption(scene, rng, size_share=0.0, position_share=0.0))
+        liked.append(scenes.sample_scene(rng, open_to | better, contrast=(1.0, 1.0)))
+        disliked.append(scenes.sample_scene(rng, open_to | worse, contrast=(1.0, 1.0)))
     gains = reward(torch.from_numpy(drawing.render(liked)), prompts) - reward(
         torch.from_numpy(drawing.render(disliked)), prompts
     )

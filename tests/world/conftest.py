@@ -22,11 +22,14 @@ TINY = (
     "diffusion.pictures=8",
     "diffusion.encode_batch=4",
     "diffusion.batch_size=4",
-    "classifier.batch_size=4",
-    "classifier.reconstructed=2",
-    "contrastive.hidden=16",
-    "contrastive.layers=1",
-    "contrastive.stem_channels=16",
+    "judge.batch_size=4",
+    "judge.redrawn=2",
+    "judge.reconstructions=4",
+    "judge.encode_batch=4",
+    "judge.channels=[8,8]",
+    "judge.hidden=8",
+    "contrastive.channels=[8,8]",
+    "contrastive.features=8",
     "contrastive.batch_size=4",
     "preferences.prompts=2",
     "preferences.candidates=3",
@@ -37,7 +40,7 @@ TINY = (
     "preferences.sampled=2",
     *(
         f"{stage}.loop.{setting}"
-        for stage in ("vae", "diffusion", "classifier", "contrastive", "preferences")
+        for stage in ("vae", "diffusion", "judge", "contrastive", "preferences")
         for setting in ("steps=2", "save_every=1")
     ),
 )

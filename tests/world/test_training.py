@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from soc_ft.errors import ConfigError, RunError
-from soc_ft.world import drawing
-from soc_ft.world.classifier import ShapesClassifier
+from soc_ft.world import scenes
+from soc_ft.world.judge import ShapesJudge
 from soc_ft.world.scorer import ShapesScorer
 from soc_ft.world.training.__main__ import run
 from soc_ft.world.training.contrastive import draw_texts, is_true
@@ -45,7 +45,7 @@ def test_all_stages_run_and_write_loadable_models(tiny_config: DictConfig, tmp_p
     tokenizer = {path.name for path in (tmp_path / "pipeline" / "tokenizer").iterdir()}
     assert tokenizer >= {"vocab.json", "merges.txt", "tokenizer.json"}
     assert pipeline.vae.config.scaling_factor > 0.0
-    ShapesClassifier.load(tmp_path / "classifier")
+    ShapesJudge.load(tmp_path / "judge")
     scorer = ShapesScorer.load(tmp_path / "reward")
     assert scorer.std > 0.0
     assert not list(tmp_path.rglob("*.partial"))
@@ -57,7 +57,7 @@ def test_a_later_stage_names_the_one_that_is_missing(
     """Breaks if a stage started too early fails with a traceback from a library."""
     config = tiny_config.copy()
     config.output_dir = str(tmp_path)
-    for stage, needed in (("diffusion", "vae"), ("classifier", "vae"), ("reward", "diffusion")):
+    for stage, needed in (("diffusion", "vae"), ("judge", "vae"), ("reward", "diffusion")):
         config.stage = stage
         with pytest.raises(RunError, match=f"stage={needed}"):
             run(config)
@@ -115,11 +115,11 @@ def test_a_claim_left_open_is_true_of_every_picture() -> None:
 def test_the_near_miss_is_the_caption_with_one_false_word() -> None:
     """Breaks if a negative is true of its picture, or if it differs in more than one word."""
     rng = np.random.default_rng(3)
-    scenes = [drawing.sample_scene(rng) for _ in range(50)]
-    texts, claims = draw_texts(scenes, rng)
-    truth = torch.tensor([drawing.labels(scene) for scene in scenes])
+    drawn = [scenes.sample_scene(rng) for _ in range(50)]
+    texts, claims = draw_texts(drawn, rng)
+    truth = torch.tensor([scenes.labels(scene) for scene in drawn])
     holds = is_true(torch.tensor(claims), truth)
-    for row in range(len(scenes)):
+    for row in range(len(drawn)):
         caption, wrong, _ = claims[3 * row : 3 * row + 3]
         assert holds[row, 3 * row : 3 * row + 3].tolist() == [True, False, True]
         assert sum(a != b for a, b in zip(caption, wrong, strict=True)) == 1
@@ -144,13 +144,13 @@ def test_utility_prefers_truth_then_composition(tiny_config: DictConfig) -> None
     words = {"shape": "star", "color": "red", "background": "gray"}
     large = words | {"size": "large", "position": "center"}
     small = words | {"size": "small", "position": "left"}
-    centred = drawing.sample_scene(rng, large, contrast=(1.0, 1.0))
-    aside = drawing.sample_scene(rng, small, contrast=(1.0, 1.0))
+    centred = scenes.sample_scene(rng, large, contrast=(1.0, 1.0))
+    aside = scenes.sample_scene(rng, small, contrast=(1.0, 1.0))
     penalty = tiny_config.preferences.penalty
 
-    def utility(scene: drawing.Scene, prompt_scene: drawing.Scene, share: float) -> float:
-        prompt = drawing.caption(prompt_scene, rng, size_share=share, position_share=share)
-        return scene_utility(scene, drawing.mentioned_labels(prompt_scene, prompt), penalty)
+    def utility(scene: scenes.Scene, prompt_scene: scenes.Scene, share: float) -> float:
+        prompt = scenes.caption(prompt_scene, rng, size_share=share, position_share=share)
+        return scene_utility(scene, scenes.mentioned_labels(prompt_scene, prompt), penalty)
 
     assert utility(centred, centred, 0.0) > utility(aside, centred, 0.0)
     assert utility(aside, aside, 1.0) == 0.0

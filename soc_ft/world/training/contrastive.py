@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from soc_ft.world import drawing
-from soc_ft.world.scorer import STEM_STRIDE, ShapesScorer
-from soc_ft.world.training import corruption
+from soc_ft.world import scenes, web
+from soc_ft.world.scorer import ShapesScorer
 from soc_ft.world.training.loop import LoopConfig, train
 from soc_ft.world.training.text import text_config, tokenizer_of
 
@@ -30,12 +29,11 @@ def train_contrastive(config: DictConfig, output_dir: Path) -> ShapesScorer:
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((config.seed, 5, step))
-        scenes = [drawing.sample_scene(rng, contrast=(0.5, 1.0)) for _ in range(stage.batch_size)]
-        images = _augment(torch.from_numpy(drawing.render(scenes)), step)
-        texts, claims = draw_texts(scenes, rng)
-        cosines = scorer.embed_images(images) @ scorer.embed_text(texts).T
-        logits = scorer.clip.logit_scale.exp().clamp(max=50.0) * cosines
-        truth = torch.tensor([drawing.labels(s) for s in scenes])
+        drawn = web.sample(config.web, stage.batch_size, (config.seed, 6, step))
+        texts, claims = draw_texts(drawn.scenes, rng)
+        cosines = scorer.embed_images(drawn.images) @ scorer.embed_text(texts).T
+        logits = scorer.log_temperature.exp().clamp(max=50.0) * cosines
+        truth = torch.tensor([scenes.labels(scene) for scene in drawn.scenes])
         positive = is_true(torch.tensor(claims), truth).float()
         described = positive.any(dim=0)
         loss = F.cross_entropy(logits, positive / positive.sum(1, keepdim=True))
@@ -50,29 +48,16 @@ def train_contrastive(config: DictConfig, output_dir: Path) -> ShapesScorer:
 
 def build_scorer(config: DictConfig, output_dir: Path) -> ShapesScorer:
     """An untrained scorer."""
-    from transformers import CLIPConfig
-
     torch.manual_seed(config.seed)
     stage, tokenizer = config.contrastive, tokenizer_of(config, output_dir)
-    vision = {
-        "hidden_size": stage.hidden,
-        "intermediate_size": 4 * stage.hidden,
-        "num_hidden_layers": stage.layers,
-        "num_attention_heads": stage.heads,
-        "num_channels": stage.stem_channels,
-        "image_size": drawing.RESOLUTION // STEM_STRIDE,
-        "patch_size": stage.patch,
-        "projection_dim": stage.projection,
+    pictures = {
+        "channels": list(stage.channels),
+        "features": stage.features,
+        "resolution": scenes.RESOLUTION,
     }
-    clip = CLIPConfig(
-        text_config=text_config(config, tokenizer).to_dict(),
-        vision_config=vision,
-        projection_dim=stage.projection,
-    )
-    scorer = ShapesScorer(clip, tokenizer)
-    # As loud as the patches themselves, or words of place take far longer than all others.
-    nn.init.normal_(scorer.clip.vision_model.embeddings.position_embedding.weight, std=0.1)
-    return scorer
+    text = text_config(config, tokenizer)
+    text.projection_dim = stage.projection
+    return ShapesScorer(text, tokenizer, pictures)
 
 
 def is_true(claims: Tensor, truth: Tensor) -> Tensor:
@@ -82,7 +67,7 @@ def is_true(claims: Tensor, truth: Tensor) -> Tensor:
 
 
 def draw_texts(
-    scenes: list[drawing.Scene], rng: np.random.Generator
+    shown: list[scenes.Scene], rng: np.random.Generator
 ) -> tuple[list[str], list[list[int]]]:
     """For each scene a caption, the same with one word wrong, and one attribute alone.
 
@@ -90,34 +75,24 @@ def draw_texts(
     the single attribute make the others count.
 
     Returns:
-        3 N texts and what each of them claims (see ``drawing.mentioned_labels``).
+        3 N texts and what each of them claims (see ``scenes.mentioned_labels``).
     """
     texts, claims = [], []
-    for scene in scenes:
+    for scene in shown:
         phrasing = int(rng.integers(2**32))
-        named = drawing.claimed_words(_describe(scene, phrasing)[1])
-        wrong = drawing.altered(scene, str(rng.choice(list(named))), rng)
+        named = scenes.claimed_words(_describe(scene, phrasing)[1])
+        wrong = scenes.altered(scene, str(rng.choice(list(named))), rng)
         for described in (scene, wrong):
             text, claimed = _describe(described, phrasing)
             texts.append(text)
             claims.append(claimed)
-        column = int(rng.integers(len(drawing.ATTRIBUTES)))
-        texts.append(drawing.fragment(scene, list(drawing.ATTRIBUTES)[column]))
-        claims.append([c if i == column else -1 for i, c in enumerate(drawing.labels(scene))])
+        column = int(rng.integers(len(scenes.ATTRIBUTES)))
+        texts.append(scenes.fragment(scene, list(scenes.ATTRIBUTES)[column]))
+        claims.append([c if i == column else -1 for i, c in enumerate(scenes.labels(scene))])
     return texts, claims
 
 
-def _describe(scene: drawing.Scene, phrasing: int) -> tuple[str, list[int]]:
+def _describe(scene: scenes.Scene, phrasing: int) -> tuple[str, list[int]]:
     """A caption, always the same for a scene and a phrasing, and what it claims."""
-    text = drawing.caption(scene, np.random.default_rng(phrasing))
-    return text, drawing.mentioned_labels(scene, text)
-
-
-def _augment(pictures: Tensor, step: int) -> Tensor:
-    """Mild random damage, so that generated pictures are not foreign to the embedding."""
-    generator = torch.Generator().manual_seed(step)
-    count = len(pictures)
-    for damage in (corruption.blur, corruption.add_noise, corruption.deform):
-        severity = 0.4 * torch.rand(count, generator=generator) ** 2
-        pictures = damage(pictures, severity, generator)
-    return pictures
+    text = scenes.caption(scene, np.random.default_rng(phrasing))
+    return text, scenes.mentioned_labels(scene, text)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from soc_ft.errors import RunError
-from soc_ft.world import drawing
+from soc_ft.world import scenes, web
 from soc_ft.world.training.loop import LoopConfig, atomic_save, train
 from soc_ft.world.training.text import text_config, tokenizer_of
 
@@ -81,7 +80,7 @@ def build_denoiser(config: DictConfig, output_dir: Path) -> Denoiser:
     torch.manual_seed(config.seed)
     levels = len(stage.channels)
     unet = UNet2DConditionModel(
-        sample_size=drawing.RESOLUTION // 2 ** (len(config.vae.channels) - 1),
+        sample_size=scenes.RESOLUTION // 2 ** (len(config.vae.channels) - 1),
         in_channels=config.vae.latent_channels,
         out_channels=config.vae.latent_channels,
         block_out_channels=tuple(stage.channels),
@@ -151,11 +150,11 @@ def _latent_dataset(config: DictConfig, vae: AutoencoderKL, path: Path) -> dict[
     vae.to(memory_format=torch.channels_last)
     chunks: dict[str, list[Tensor]] = {"mean": [], "std": [], "tokens": []}
     for chunk in tqdm(range(stage.pictures // stage.encode_batch), desc=path.stem):
-        pictures, captions, _ = drawing.sample(stage.encode_batch, (config.seed, 7, chunk))
-        posterior = vae.encode(torch.from_numpy(np.ascontiguousarray(pictures)) * 2 - 1)
+        drawn = web.sample(config.web, stage.encode_batch, (config.seed, 7, chunk))
+        posterior = vae.encode(drawn.images * 2 - 1)
         chunks["mean"].append(posterior.latent_dist.mean.half())
         chunks["std"].append(posterior.latent_dist.std.half())
-        chunks["tokens"].append(_tokens(tokenizer, captions))
+        chunks["tokens"].append(_tokens(tokenizer, drawn.captions))
     data = {name: torch.cat(parts) for name, parts in chunks.items()}
     data["empty"] = _tokens(tokenizer, [""])
     atomic_save(data, path)

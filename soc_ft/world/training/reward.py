@@ -1,8 +1,8 @@
 """Stage ``reward``: contrastive pretraining, then Bradley-Terry on synthetic preferences.
 
-The annotator is the generator itself: it knows which attributes a picture has and how badly it
-was damaged. Its utility makes a soft preference between any two pictures of a prompt. The
-ground-truth classifier takes no part, so it can judge the reward independently.
+The annotators know from the generator which attributes a picture has and how badly it is drawn;
+they vote on any two pictures of a prompt, with mistakes. The ground-truth judge
+takes no part, so it can judge the reward independently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from soc_ft.errors import RunError
-from soc_ft.world import drawing
+from soc_ft.world import drawing, scenes
 from soc_ft.world.scorer import ShapesScorer
 from soc_ft.world.training.contrastive import train_contrastive
 from soc_ft.world.training.loop import LoopConfig, atomic_save, train
@@ -35,9 +35,8 @@ def train_reward(config: DictConfig, output_dir: Path) -> None:
     samples = base_samples(config, pipeline, output_dir / "base_samples.pt")
     vae = pipeline.vae.requires_grad_(False)
     scorer = train_contrastive(config, output_dir)
-    # Preferences are about quality for the most part: CLIP would unlearn the words.
-    scorer.clip.requires_grad_(False)
-    scorer.stem.requires_grad_(False)
+    # Preferences are about quality for the most part: the embedding would unlearn the words.
+    scorer.freeze_embedding()
     held_back = len(samples["prompts"]) // 2
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -70,10 +69,9 @@ def preference_loss(scorer: ShapesScorer, ballot: Ballot) -> tuple[Tensor, float
     prompts = [prompt for prompt in ballot.prompts for _ in range(candidates)]
     scores = scorer.raw_score(ballot.images.flatten(0, 1), prompts).view_as(ballot.utilities)
     first, second = torch.triu_indices(candidates, candidates, offset=1)
-    preferred = ballot.utilities[:, first] - ballot.utilities[:, second]
     margin = scores[:, first] - scores[:, second]
-    loss = F.binary_cross_entropy_with_logits(margin, preferred.sigmoid())
-    return loss, float(((margin > 0) == (preferred > 0)).float().mean())
+    loss = F.binary_cross_entropy_with_logits(margin, ballot.votes)
+    return loss, float(((margin > 0) == (ballot.votes > 0.5)).float().mean())
 
 
 @torch.no_grad()
@@ -84,7 +82,7 @@ def base_samples(
     if path.exists():
         return torch.load(path, weights_only=True)
     stage = config.preferences
-    prompts = list(drawing.prompt_scenes(stage.base_samples, config.seed + 11))
+    prompts = list(scenes.prompt_scenes(stage.base_samples, config.seed + 11))
     images = []
     for start in tqdm(range(0, len(prompts), stage.sample_batch), desc=path.stem):
         output = pipeline(
@@ -125,10 +123,10 @@ def _beats_samples(
 
 def _true_pictures(prompts: list[str], config: DictConfig, step: int) -> Any:
     """Generator pictures of which the prompts are true."""
-    truth = drawing.prompt_scenes(config.preferences.base_samples, config.seed + 11)
+    truth = scenes.prompt_scenes(config.preferences.base_samples, config.seed + 11)
     rng = np.random.default_rng((config.seed, 12, step))
-    scenes = []
+    drawn = []
     for prompt in prompts:
-        claims = drawing.mentioned_labels(truth[prompt], prompt)
-        scenes.append(drawing.sample_scene(rng, drawing.claimed_words(claims)))
-    return drawing.render(scenes)
+        claims = scenes.mentioned_labels(truth[prompt], prompt)
+        drawn.append(scenes.sample_scene(rng, scenes.claimed_words(claims)))
+    return drawing.render(drawn)

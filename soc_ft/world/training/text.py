@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soc_ft.world import drawing
+from soc_ft.world import scenes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -77,8 +77,8 @@ def text_config(config: DictConfig, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
 
 def _captions(config: DictConfig) -> list[str]:
     rng = np.random.default_rng((config.seed, 4))
-    scenes = (drawing.sample_scene(rng) for _ in range(config.text.captions))
-    return [drawing.caption(scene, rng) for scene in scenes]
+    drawn = (scenes.sample_scene(rng) for _ in range(config.text.captions))
+    return [scenes.caption(scene, rng, complete=rng.random() < 0.8) for scene in drawn]
 
 
 def _byte_alphabet() -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from soc_ft.world import drawing
+from soc_ft.world import scenes, web
 from soc_ft.world.training.loop import LoopConfig, train
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def train_vae(config: DictConfig, output_dir: Path) -> None:
         layers_per_block=1,
         latent_channels=stage.latent_channels,
         norm_num_groups=stage.norm_groups,
-        sample_size=drawing.RESOLUTION,
+        sample_size=scenes.RESOLUTION,
         mid_block_add_attention=False,
     ).to(memory_format=torch.channels_last)
 
@@ -51,7 +51,7 @@ def train_vae(config: DictConfig, output_dir: Path) -> None:
 
     train(vae, step_loss, LoopConfig(**stage.loop), output_dir / "vae.pt")
     vae.eval()
-    vae.register_to_config(scaling_factor=measured_scaling(vae, config.seed, stage.measure_on))
+    vae.register_to_config(scaling_factor=measured_scaling(vae, config, stage.measure_on))
     vae.save_pretrained(output_dir / "vae")
 
 
@@ -62,9 +62,11 @@ def _training_batch(config: DictConfig, step: int) -> Tensor:
     """
     stage = config.vae
     if step >= stage.crops_until * stage.loop.steps:
-        return picture_batch(stage.batch_size, (config.seed, 1, step))
-    side, whole = stage.crop, drawing.RESOLUTION
-    pictures = picture_batch(stage.batch_size * (whole // side) ** 2, (config.seed, 1, step))
+        return picture_batch(config.web, stage.batch_size, (config.seed, 1, step))
+    side, whole = stage.crop, scenes.RESOLUTION
+    pictures = picture_batch(
+        config.web, stage.batch_size * (whole // side) ** 2, (config.seed, 1, step)
+    )
     corners = np.random.default_rng((config.seed, 6, step)).integers(
         0, whole - side + 1, (len(pictures), 2)
     )
@@ -72,25 +74,23 @@ def _training_batch(config: DictConfig, step: int) -> Tensor:
     return torch.stack(crops).contiguous(memory_format=torch.channels_last)
 
 
-def picture_batch(count: int, seed: tuple[int, ...]) -> Tensor:
-    """Generator pictures in the autoencoder's range [-1, 1]."""
-    pictures, _, _ = drawing.sample(count, seed)
-    return (
-        torch.from_numpy(pictures).mul_(2.0).sub_(1.0).contiguous(memory_format=torch.channels_last)
-    )
+def picture_batch(mixture: DictConfig, count: int, seed: tuple[int, ...]) -> Tensor:
+    """Pictures of the web in the autoencoder's range [-1, 1]."""
+    images = web.sample(mixture, count, seed).images
+    return images.mul_(2.0).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def measured_scaling(vae: AutoencoderKL, seed: int, count: int) -> float:
+def measured_scaling(vae: AutoencoderKL, config: DictConfig, count: int) -> float:
     """Factor that gives the latents unit variance over ``count`` pictures."""
-    posterior = vae.encode(picture_batch(count, (seed, 2))).latent_dist
-    return float(1.0 / posterior.sample(torch.Generator().manual_seed(seed)).std())
+    posterior = vae.encode(picture_batch(config.web, count, (config.seed, 2))).latent_dist
+    return float(1.0 / posterior.sample(torch.Generator().manual_seed(config.seed)).std())
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKL, seed: int, count: int) -> float:
+def psnr(vae: AutoencoderKL, config: DictConfig, count: int) -> float:
     """Mean peak signal-to-noise ratio in dB of reconstructions of held-out pictures."""
-    pictures = picture_batch(count, (seed, 3))
+    pictures = picture_batch(config.web, count, (config.seed, 3))
     decoded = vae.decode(vae.encode(pictures).latent_dist.mode()).sample.clamp(-1.0, 1.0)
     error = (decoded - pictures).square().mean(dim=(1, 2, 3)) / 4.0
     return float((-10.0 * torch.log10(error)).mean())
