@@ -21,6 +21,7 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
 from soc_ft.files import package_path
+from soc_ft.integrity import tensor_names
 from soc_ft.methods import Method
 from soc_ft.models.availability import check_available
 from soc_ft.models.starting import check_start
@@ -133,11 +134,13 @@ def _check_metrics(run: RunConfig) -> None:
 def _check_base_rewards(run: RunConfig) -> None:
     """Check that what the optimum is computed from is there."""
     given = run.validation.base_rewards
-    if given is not None and not package_path(given).is_file():
-        raise ConfigError(
-            f"validation.base_rewards={given}: there is no such file; "
-            "`python -m soc_ft.evaluate run=... exact=true` writes one"
-        )
+    if given is None:
+        return
+    path, wanted = package_path(given), "`python -m soc_ft.evaluate run=... exact=true` writes one"
+    if not path.is_file():
+        raise ConfigError(f"validation.base_rewards={given}: there is no such file; {wanted}")
+    if "rewards" not in tensor_names(path):
+        raise ConfigError(f"validation.base_rewards={given}: holds no rewards; {wanted}")
 
 
 def _name(run: RunConfig) -> str:

@@ -91,7 +91,11 @@ class BaseRewards:
         try:
             with safe_open(path, "pt") as file:
                 described, rewards = file.metadata() or {}, file.get_tensor("rewards")
-            return cls(rewards, json.loads(described["prompts"]), json.loads(described["law"]))
+            prompts, of_law = (json.loads(described[name]) for name in ("prompts", "law"))
+            Tilt(rewards, 0.0)  # refuses what has no optimum
+            if len(prompts) != len(rewards):
+                raise ValueError(f"{len(rewards)} rows for {len(prompts)} prompts")
+            return cls(rewards, prompts, of_law)
         except (SafetensorError, KeyError, ValueError) as error:
             raise ConfigError(
                 f"{given}: holds no rewards of a base model as `python -m soc_ft.evaluate "
@@ -145,10 +149,11 @@ def beside_optimum(
         # Along the optima the gain grows by 1 / lambda for each nat.
         error = math.hypot(possible.error, cost.error / alike.reward_scale)
         found[POSSIBLE_AT_COST] = Estimate(possible.value, error, prompts)
-    efficiency = nats_efficiency(gain.mean, cost.mean, tilt.base_variance().value)
+    each = nats_efficiency(1.0, cost.mean, tilt.base_variance().value)  # of a unit of reward
+    efficiency = each * gain.mean
     if math.isfinite(efficiency):
-        relative = math.hypot(gain.error / gain.mean, cost.error / (2 * cost.mean))
-        found[EFFICIENCY] = Estimate(efficiency, abs(efficiency) * relative, gain.count)
+        error = math.hypot(each * gain.error, efficiency * cost.error / (2 * cost.mean))
+        found[EFFICIENCY] = Estimate(efficiency, error, gain.count)
     return found
 
 

@@ -54,6 +54,13 @@ def test_what_is_possible_at_least_holds_where_the_optimum_is_known() -> None:
         assert least.mean < scale
 
 
+def test_a_run_that_gained_nothing_has_an_efficiency_of_zero(rewards: torch.Tensor) -> None:
+    """Breaks if a gain of exactly zero, as of a reward in steps, ends the run in a division."""
+    found = beside_optimum(rewards, 1.0, Estimate(0.0, 0.1, 4), Estimate(0.5, 0.1, 4))["efficiency"]
+    assert found.mean == 0.0
+    assert found.error == pytest.approx(0.1, rel=0.05)
+
+
 def test_rewards_come_back_with_their_law_and_by_prompt(tmp_path: Path) -> None:
     """Breaks if rows are given to other prompts, or a law is told by what does not decide it."""
     rewards = torch.arange(6.0).view(3, 2)
@@ -78,6 +85,15 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as error:
             BaseRewards.load(str(path))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rewards", [[[1.0]], [[1.0, float("nan")]], [[1.0, 2.0], [1.0, 2.0]]])
+def test_rewards_without_an_optimum_are_refused(tmp_path: Path, rewards: list[list[float]]) -> None:
+    """Breaks if rewards that are not finite, too few or of other prompts end a run at its end."""
+    path = tmp_path / "rewards.safetensors"
+    BaseRewards(torch.tensor(rewards), ["a"], LAW).save(path)
+    with pytest.raises(ConfigError, match="holds no rewards of a base model"):
+        BaseRewards.load(str(path))
 
 
 def test_the_gain_of_the_tilt_is_never_below_that_of_the_run(rewards: torch.Tensor) -> None:
