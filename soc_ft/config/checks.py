@@ -139,7 +139,11 @@ def _check_base_rewards(run: RunConfig) -> None:
     path, wanted = package_path(given), "`python -m soc_ft.evaluate run=... exact=true` writes one"
     if not path.is_file():
         raise ConfigError(f"validation.base_rewards={given}: there is no such file; {wanted}")
-    if "rewards" not in tensor_names(path):
+    try:
+        names = tensor_names(path)
+    except ConfigError as error:
+        raise ConfigError(f"validation.base_rewards={given}: {error}") from None
+    if "rewards" not in names:
         raise ConfigError(f"validation.base_rewards={given}: holds no rewards; {wanted}")
 
 

@@ -130,3 +130,15 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
     check_resume(composed(*TINY, "lambda=3", "resume=never"), tmp_path)
     with pytest.raises(ConfigError, match=r"lambda \(100\.?0? in the checkpoint, 3"):
         check_resume(composed(*TINY, "lambda=3"), tmp_path)
+
+
+def test_base_rewards_are_looked_at_before_anything_loads(tmp_path: Path) -> None:
+    """Breaks if a file of another kind is noticed only once the model has been loaded."""
+    other = tmp_path / "weights.safetensors"
+    for content, said in (
+        (b"nothing", "no safetensors file"),
+        (b"\x02\0\0\0\0\0\0\0{}", "no rewards"),
+    ):
+        other.write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"^validation\.base_rewards=.*{said}"):
+            check(composed(*TINY, f"validation.base_rewards={other}"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from mlflow import MlflowClient
 
 from soc_ft.errors import ConfigError, RunError
@@ -28,7 +29,9 @@ def test_the_reward_of_held_out_prompts_rises(tiny_run: TinyRun) -> None:
     last = results["8"]
     assert (folder / "curves.png").is_file()
     assert last["gain"] > 4 * last["gain_error"] > 0
-    assert last["objective"] > results["0"]["objective"]
+    assert last["objective"] > results["0"]["objective"] == 0
+    scale = OmegaConf.load(folder / "config.yaml")["lambda"]
+    assert last["objective"] == pytest.approx(scale * last["gain"] - last["control_cost"])
     assert last["control_cost"] > 0
 
 
