@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from soc_ft.errors import ConfigError, RunError
 from soc_ft.evaluation.folders import BASE, FINE_TUNED
