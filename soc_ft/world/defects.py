@@ -31,12 +31,10 @@ COSTS: dict[str, float] = {
 GOOD = 0.6
 """Quality from which a picture counts as well drawn."""
 
-WARP_PIXELS = 4.0
-RAGGED_PIXELS = 6.0
+BENT_PIXELS, BENT_KNOTS = 4.0, 5
+RAGGED_PIXELS, RAGGED_KNOTS = 6.0, 12
 NOISE_STD = 0.2
 BLUR_PIXELS = 3.0
-
-
 FAINTEST = 0.25
 LEAST_RADIUS = 5.0
 MOST_SPECKS = 4
@@ -113,13 +111,13 @@ def _speck(scene: Scene, severity: float, rng: np.random.Generator) -> Speck:
 
 
 def bend(pictures: Tensor, severity: Tensor, generator: torch.Generator) -> Tensor:
-    """Bend outlines by a smooth displacement of up to ``WARP_PIXELS * severity``."""
-    return _displace(pictures, severity * WARP_PIXELS, 5, generator)
+    """Bend outlines by a smooth displacement of up to ``BENT_PIXELS * severity``."""
+    return _displace(pictures, severity * BENT_PIXELS, BENT_KNOTS, generator)
 
 
 def roughen(pictures: Tensor, severity: Tensor, generator: torch.Generator) -> Tensor:
     """Make outlines ragged by a displacement that changes every few pixels."""
-    return _displace(pictures, severity * RAGGED_PIXELS, 12, generator)
+    return _displace(pictures, severity * RAGGED_PIXELS, RAGGED_KNOTS, generator)
 
 
 def add_noise(pictures: Tensor, severity: Tensor, generator: torch.Generator) -> Tensor:
