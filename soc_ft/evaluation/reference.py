@@ -24,10 +24,14 @@ from soc_ft.evaluation.statistics import Estimate, mean_and_error
 from soc_ft.files import package_path
 from soc_ft.integrity import check_whole
 from soc_ft.models.weights import replacing_weights
+from soc_ft.records.journal import (
+    EFFICIENCY,
+    POSSIBLE_AT_COST,
+    POSSIBLE_AT_LEAST,
+    POSSIBLE_GAIN,
+    POSSIBLE_OBJECTIVE,
+)
 
-POSSIBLE_GAIN, POSSIBLE_OBJECTIVE = "possible_gain", "possible_objective"
-POSSIBLE_AT_COST, EFFICIENCY = "possible_gain_at_cost", "efficiency"
-POSSIBLE_AT_LEAST = "possible_gain_at_least"
 MODEL_KEYS = ("path", "revision", "variant", "single_file_config", "vae", "text_encoder")
 _HALVINGS = 50
 

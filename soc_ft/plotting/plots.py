@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soc_ft.files import replace_file
-from soc_ft.records.journal import Record
+from soc_ft.records.journal import (
+    POSSIBLE_AT_LEAST,
+    POSSIBLE_GAIN,
+    POSSIBLE_OBJECTIVE,
+    Record,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +33,10 @@ CURVES = {
 
 POSSIBLE = {
     "gain": {
-        "possible_gain": "exact optimum",
-        "possible_gain_at_least": "possible at least",
+        POSSIBLE_GAIN: "exact optimum",
+        POSSIBLE_AT_LEAST: "possible at least",
     },
-    "objective": {"possible_objective": "exact optimum"},
+    "objective": {POSSIBLE_OBJECTIVE: "exact optimum"},
 }
 """What is possible by the metric that it bounds, if it is known, and how that is called; see
 :mod:`soc_ft.evaluation.reference`."""

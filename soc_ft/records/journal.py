@@ -11,6 +11,18 @@ from typing import Any
 
 from soc_ft.records.json_lines import JsonLines
 
+POSSIBLE_GAIN, POSSIBLE_OBJECTIVE = "possible_gain", "possible_objective"
+POSSIBLE_AT_COST, POSSIBLE_AT_LEAST = "possible_gain_at_cost", "possible_gain_at_least"
+EFFICIENCY = "efficiency"
+OF_THE_OPTIMUM = (
+    POSSIBLE_GAIN,
+    POSSIBLE_AT_LEAST,
+    POSSIBLE_AT_COST,
+    POSSIBLE_OBJECTIVE,
+    EFFICIENCY,
+)
+"""Validation metrics of a run that knows the exact optimum of its law, without their stage."""
+
 _OF_A_PROFILE = re.compile(r"/\d+$")
 
 

@@ -8,17 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from soc_ft.records.journal import OF_THE_OPTIMUM
 from soc_ft.reporting.reading import Metrics, RunResult
 from soc_ft.reporting.settings import Setting
 
-OF_THE_OPTIMUM = (
-    "possible_gain",
-    "possible_gain_at_least",
-    "possible_gain_at_cost",
-    "possible_objective",
-    "efficiency",
-)
-"""Names as in :mod:`soc_ft.evaluation.reference`, which would load PyTorch."""
 NOT_OF_THE_BASE = ("gain", "control_cost", "objective", *OF_THE_OPTIMUM)
 """Metrics that say nothing of the base model alone."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from abc import abstractmethod
@@ -100,6 +101,7 @@ class FolderLauncher(Launcher):
         """Each job's folder and what is written into it, checked."""
         composer = JobComposer(self.context.config_loader, self.config)
         composed: dict[Path, Job] = {}
+        experiments: dict[str, Job] = {}
         differing = distinguishing(job_overrides)
         # A terminal sees it if it takes a while; a file does not.
         bar = tqdm(
@@ -107,6 +109,9 @@ class FolderLauncher(Launcher):
         )
         for place, overrides in enumerate(bar):
             folder, job = self._compose(composer, first + place, overrides)
+            twin = experiments.setdefault(_experiment(job), job)
+            if twin is not job:
+                raise _same_experiment(twin, job)
             if folder in composed:
                 raise _same_folder(folder, composed[folder], job)
             try:
@@ -150,6 +155,18 @@ def _same_folder(folder: Path, first: Job, second: Job) -> ConfigError:
         f"{folder}: would be the folder of two jobs, {first.number} ({' '.join(one)}) and "
         f"{second.number} ({' '.join(other)}); let hydra.sweep.subdir tell them apart, as its "
         "default does"
+    )
+
+
+def _experiment(job: Job) -> str:
+    """What a job does, wherever."""
+    return json.dumps({**job.config, "run_dir": None}, sort_keys=True, default=str)
+
+
+def _same_experiment(first: Job, second: Job) -> ConfigError:
+    return ConfigError(
+        f"jobs {first.number} and {second.number} are the same ({' '.join(second.overrides)}): "
+        "their results would be equal and count as two seeds; name each value once"
     )
 
 

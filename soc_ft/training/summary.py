@@ -7,17 +7,17 @@ from pathlib import Path
 
 from soc_ft.config.components import code_beyond_ours
 from soc_ft.config.schema import RunConfig
-from soc_ft.evaluation.reference import (
+from soc_ft.evaluation.statistics import Scores
+from soc_ft.evaluation.tables import terminal_table
+from soc_ft.files import displayed
+from soc_ft.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
+from soc_ft.records.journal import (
     EFFICIENCY,
     POSSIBLE_AT_COST,
     POSSIBLE_AT_LEAST,
     POSSIBLE_GAIN,
     POSSIBLE_OBJECTIVE,
 )
-from soc_ft.evaluation.statistics import Scores
-from soc_ft.evaluation.tables import terminal_table
-from soc_ft.files import displayed
-from soc_ft.layout import CURVES_FILE, SAMPLE_FOLDER, sheet_name
 
 
 def introduction(

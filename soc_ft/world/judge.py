@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from soc_ft.errors import ConfigError
 from soc_ft.world.scenes import ATTRIBUTES
-from soc_ft.world.trunk import picture_trunk
+from soc_ft.world.trunk import network_pixels, picture_trunk, save_network
 
 
 class ShapesJudge(nn.Module):
@@ -40,12 +40,12 @@ class ShapesJudge(nn.Module):
 
     def logits(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, classes) of every attribute for pictures (B, 3, H, W) in [0, 1]."""
-        features = self.content(self._pixels(images))
+        features = self.content(network_pixels(images, self.resolution))
         return {name: head(features) for name, head in self.heads.items()}
 
     def cost(self, images: Tensor) -> Tensor:
         """What the defects of pictures (B, 3, H, W) cost, (B,), at least 0 (``defects.COSTS``)."""
-        cost: Tensor = self.head(self.drawing(self._pixels(images))).squeeze(-1)
+        cost: Tensor = self.head(self.drawing(network_pixels(images, self.resolution))).squeeze(-1)
         return F.softplus(cost)
 
     @torch.no_grad()
@@ -61,10 +61,7 @@ class ShapesJudge(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write weights (float16) and configuration to ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().contiguous() for k, v in self.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(self.settings, indent=2) + "\n")
+        save_network(self, self.settings, folder)
 
     @classmethod
     def load(cls, folder: Path) -> ShapesJudge:
@@ -82,10 +79,3 @@ class ShapesJudge(nn.Module):
         weights = load_file(folder / "model.safetensors")
         judge.load_state_dict({name: value.float() for name, value in weights.items()})
         return judge.eval().requires_grad_(False)
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Pictures at the networks' resolution, in [-1, 1]."""
-        size = (self.resolution, self.resolution)
-        if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode="bicubic", antialias=True)
-        return 2.0 * images - 1.0

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from soc_ft.errors import ConfigError
-from soc_ft.world.trunk import picture_trunk
+from soc_ft.world.trunk import network_pixels, picture_trunk, save_network
 
 
 class ShapesScorer(nn.Module):
@@ -70,13 +70,14 @@ class ShapesScorer(nn.Module):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, D) L2-normalised embeddings of pictures (B, 3, H, W) in [0, 1]."""
-        return F.normalize(self.picture_tower(self._pixels(images)), dim=-1)
+        return F.normalize(self.picture_tower(network_pixels(images, self.resolution)), dim=-1)
 
     def raw_score(self, images: Tensor, prompts: list[str]) -> Tensor:
         """(B,) scores before standardisation."""
         text = self.embed_text(prompts)
         cosine = (self.embed_images(images) * text).sum(dim=-1)
-        return self.log_agreement.exp() * cosine + self.quality(self._pixels(images), text)
+        quality: Tensor = self.quality(network_pixels(images, self.resolution), text)
+        return self.log_agreement.exp() * cosine + quality
 
     def freeze_embedding(self) -> None:
         """Leave only the quality and the weight of the cosine trainable."""
@@ -89,17 +90,9 @@ class ShapesScorer(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write weights (float16), configuration and tokenizer to ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().contiguous() for k, v in self.state_dict().items() if _is_weight(v)}
-        save_file(weights, folder / "model.safetensors")
         text = self.text_tower.config.to_dict()
-        description = {
-            "mean": self.mean,
-            "std": self.std,
-            "pictures": self.pictures,
-            "text": text,
-        }
-        (folder / "config.json").write_text(json.dumps(description, indent=2, default=str) + "\n")
+        description = {"mean": self.mean, "std": self.std, "pictures": self.pictures, "text": text}
+        save_network(self, description, folder)
         self.tokenizer.save_pretrained(folder)
 
     @classmethod
@@ -123,15 +116,6 @@ class ShapesScorer(nn.Module):
             raise ConfigError(f"{folder} does not match its config.json: {missing} {surplus}")
         return scorer.eval().requires_grad_(False)
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Images at the networks' resolution, in [-1, 1]."""
-        size = (self.resolution, self.resolution)
-        if images.shape[-2:] != size:
-            images = F.interpolate(
-                images, size, mode="bicubic", antialias=True, align_corners=False
-            )
-        return 2.0 * images - 1.0
-
 
 class _Quality(nn.Module):
     """Quality (B,) of pictures (B, 3, R, R) in [-1, 1] for L2-normalised text embeddings (B, D)."""
@@ -147,7 +131,3 @@ class _Quality(nn.Module):
         features: Tensor = self.picture(pixels) + self.text(self.text_scale * text)
         scores: Tensor = self.score(features).squeeze(-1)
         return scores
-
-
-def _is_weight(value: Tensor) -> bool:
-    return value.is_floating_point()

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
-from soc_ft.plotting.plots import curve, plot_training
-from soc_ft.records.journal import Journal, Record
+from soc_ft.plotting.plots import OPTIMUM_LINE, curve, plot_training
+from soc_ft.records.journal import (
+    POSSIBLE_AT_LEAST,
+    POSSIBLE_GAIN,
+    POSSIBLE_OBJECTIVE,
+    Journal,
+    Record,
+)
 
 
 @pytest.fixture
@@ -47,6 +53,29 @@ def test_training_is_plotted_with_what_was_recorded(records: list[Record], tmp_p
     plot_training(with_objective, tmp_path / "three.png")
     two, three = size(tmp_path / "two.png"), size(tmp_path / "three.png")
     assert three[0] == pytest.approx(1.5 * two[0], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "possible"),
+    [("gain", POSSIBLE_GAIN), ("gain", POSSIBLE_AT_LEAST), ("objective", POSSIBLE_OBJECTIVE)],
+)
+def test_what_is_possible_is_a_line_where_it_is_known(
+    metric: str, possible: str, tmp_path: Path
+) -> None:
+    """Breaks if the exact optimum is computed, recorded, and never drawn, or drawn elsewhere."""
+
+    def rows_of_the_line(level: float) -> np.ndarray:
+        path = tmp_path / f"{level}.png"
+        metrics = {f"val/{metric}": 0.0} | ({f"val/{possible}": level} if level else {})
+        end = Record(2, 2, 0.0, {**metrics, f"val/{metric}": 1.0})
+        plot_training([Record(1, 1, 0.0, metrics), end], path)
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        colour = np.array(ImageColor.getrgb(OPTIMUM_LINE["color"]))
+        line = np.abs(pixels - colour).max(axis=2) < 4
+        return np.flatnonzero(line.sum(axis=1) > pixels.shape[1] / 4)
+
+    assert len(rows_of_the_line(0.0)) == 0
+    assert rows_of_the_line(0.75).max() < rows_of_the_line(0.25).min()
 
 
 def test_a_run_that_just_began_is_plotted(records: list[Record], tmp_path: Path) -> None:

@@ -63,20 +63,32 @@ def test_a_wrong_override_is_refused_as_by_hydra(
     assert str(ours.value) == str(theirs.value)
 
 
-def test_two_jobs_never_share_a_folder(
-    sweep: tuple[JobComposer, DictConfig], tmp_path: Path
-) -> None:
-    """Breaks if one job overwrites another, and the sweep ends well."""
-    _, config = sweep
+def refused_jobs(config: DictConfig, *words: str) -> str:
+    """What is said of a sweep over values of one key, none of whose jobs may start."""
     HydraConfig.instance().set_config(config)
     launcher = LocalLauncher()
     context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
     launcher.setup(hydra_context=context, task_function=lambda _: None, config=config)
     shapes = ("model=shapes", "reward=shapes", "prompts=shapes")
-    jobs = [[f"lambda={strength}", *shapes] for strength in (10, 20)]
     with pytest.raises(ConfigError) as refused:
-        launcher.launch(jobs, 0)
-    line = str(refused.value)
+        launcher.launch([[word, *shapes] for word in words], 0)
+    return str(refused.value)
+
+
+def test_two_jobs_never_share_a_folder(
+    sweep: tuple[JobComposer, DictConfig], tmp_path: Path
+) -> None:
+    """Breaks if one job overwrites another, and the sweep ends well."""
+    line = refused_jobs(sweep[1], "lambda=10", "lambda=20")
     assert f"{tmp_path}/s/s0: would be the folder of two jobs" in line
     assert "0 (lambda=10) and 1 (lambda=20)" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_repeats_another_is_refused(
+    sweep: tuple[JobComposer, DictConfig], tmp_path: Path
+) -> None:
+    """Breaks if seed=0,1,0 counts one result as two seeds."""
+    line = refused_jobs(sweep[1], "seed=0", "seed=1", "seed=0")
+    assert line.startswith("jobs 0 and 2 are the same (seed=0 ")
     assert not list(tmp_path.iterdir())
