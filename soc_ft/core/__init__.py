@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from soc_ft.core.adjoint import AdjointAt, AdjointSolution, lean_adjoint
     from soc_ft.core.buffer import ReplayBuffer
     from soc_ft.core.condition import Condition
+    from soc_ft.core.critic import ValueFunction
     from soc_ft.core.losses import adjoint_matching_loss, control, control_cost
     from soc_ft.core.mask import QuantileMask
     from soc_ft.core.noise import normal, seed_for, uniform
@@ -41,6 +42,7 @@ _MODULES = {
     "adjoint": ("AdjointAt", "AdjointSolution", "lean_adjoint"),
     "buffer": ("ReplayBuffer",),
     "condition": ("Condition",),
+    "critic": ("ValueFunction",),
     "losses": ("adjoint_matching_loss", "control", "control_cost"),
     "mask": ("QuantileMask",),
     "noise": ("normal", "seed_for", "uniform"),
@@ -69,6 +71,7 @@ __all__ = [
     "Tilt",
     "TiltEstimate",
     "Trajectory",
+    "ValueFunction",
     "adjoint_matching_loss",
     "at_steps",
     "control",
