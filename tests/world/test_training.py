@@ -51,24 +51,6 @@ def test_all_stages_run_and_write_loadable_models(tiny_config: DictConfig, tmp_p
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_the_denoiser_reads_with_the_contrastive_text_encoder(
-    tiny_config: DictConfig, tmp_path: Path
-) -> None:
-    """Breaks if the denoiser has to learn the words anew: shapes and places then come last."""
-    from transformers import CLIPTextModel
-
-    config = tiny_config.copy()
-    config.output_dir, config.diffusion.loop.steps = str(tmp_path), 0
-    for stage in ("vae", "contrastive", "diffusion"):
-        config.stage = stage
-        run(config)
-    encoder = CLIPTextModel.from_pretrained(tmp_path / "pipeline" / "text_encoder").state_dict()
-    average = torch.load(tmp_path / "contrastive.pt", weights_only=True)["average"]
-    for name, value in encoder.items():
-        expected = average[f"text_tower.text_model.{name.removeprefix('text_model.')}"]
-        torch.testing.assert_close(value.float(), expected.float(), rtol=1e-3, atol=1e-4)
-
-
 def test_a_later_stage_names_the_one_that_is_missing(
     tiny_config: DictConfig, tmp_path: Path
 ) -> None:

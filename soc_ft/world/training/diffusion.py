@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from soc_ft.errors import RunError
 from soc_ft.world import scenes, web
-from soc_ft.world.training.contrastive import train_contrastive
 from soc_ft.world.training.loop import LoopConfig, atomic_save, train
 from soc_ft.world.training.text import text_config, tokenizer_of
 
@@ -52,9 +51,6 @@ def train_diffusion(config: DictConfig, output_dir: Path) -> None:
     scheduler = noise_scheduler(config)
     weights = loss_weights(scheduler, *stage.snr_range)
     denoiser = build_denoiser(config, output_dir)
-    # As Stable Diffusion's: it knows the words before the denoiser asks for them.
-    scorer = train_contrastive(config, output_dir)
-    denoiser.text_encoder.load_state_dict(scorer.text_tower.base_model.state_dict())
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
