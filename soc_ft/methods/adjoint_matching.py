@@ -58,7 +58,7 @@ class AdjointMatching(Method):
         adjoint_at: Literal["current", "next"] = Field(
             "next", description="next: a_{k+1}, exact in discrete time; current: a_k, the reference"
         )
-        target: Literal["adjoint", "critic"] = Field(
+        target: Literal["adjoint", "critic", "hybrid"] = Field(
             "adjoint",
             description="critic: in the early segment the gradient of a learned value takes the "
             "place of the adjoint",
@@ -101,7 +101,7 @@ class AdjointMatching(Method):
         self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
         self.value: ValueTarget | None = None
-        if self.config.target == "critic":
+        if self.config.target != "adjoint":
             self.value = ValueTarget(self.config.critic_memory, self.config.critic_updates)
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -146,7 +146,7 @@ class AdjointMatching(Method):
             )
         with problem.clock.phase("reward gradient"):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
-        first = 0 if self.value is None else self._boundary(process.num_steps)
+        first = self._boundary(process.num_steps) if self.config.target == "critic" else 0
         with problem.clock.phase("adjoint"):
             adjoints, base_predictions = self._solve(
                 problem, request.condition, trajectory.states, gradient, steps.clamp(min=first)
@@ -347,9 +347,12 @@ class AdjointMatching(Method):
         base_predictions[rows, steps] = self._predict(
             problem, problem.base, x, steps, condition, "adjoint"
         )
-        adjoints[rows, steps + 1], features = self.value.adjoints(
+        learned, features = self.value.adjoints(
             problem, condition, x_next, steps + 1, request.seed, self.config.adjoint_batch
         )
+        if self.config.target == "hybrid":
+            learned += (1.0 - self.value.trust) * adjoints[rows, steps + 1]
+        adjoints[rows, steps + 1] = learned
         costs = self._costs(problem, request.condition, trajectory, kept, base_predictions)
         early = steps.view(len(kept), -1)
         later = (kept[:, None] > early[:, :, None]).to(costs)
