@@ -15,8 +15,6 @@ from soc_ft.methods.value_target import ValueTarget
 from soc_ft.options import BatchSize, Count, CountOrZero, Decay, NonNegative, Quantile, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from soc_ft.core import Condition
@@ -41,7 +39,8 @@ class AdjointMatching(Method):
     probability of its step, so that the loss estimates the mean over all steps.
 
     With ``target=critic`` the early segment regresses on the gradient of a learned value instead
-    (:class:`ValueTarget`), and the adjoint is solved in the late one alone.
+    (:class:`ValueTarget`), and the adjoint is solved in the late one alone. ``hybrid`` solves it
+    everywhere and fills what the value is not trusted with.
 
     Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``. Where the
     control is guided no prompt is dropped, as in the reference.
@@ -61,13 +60,13 @@ class AdjointMatching(Method):
         target: Literal["adjoint", "critic", "hybrid"] = Field(
             "adjoint",
             description="critic: in the early segment the gradient of a learned value takes the "
-            "place of the adjoint",
+            "place of the adjoint; hybrid: as far as it has been right",
         )
         critic_memory: Count = Field(
             2048, description="samples that the value is learned from, the latest"
         )
         critic_updates: Count = Field(
-            50, description="gradient steps of the value after each round of samples"
+            12, description="gradient steps of the value after each round of samples"
         )
         step_weighting: Literal["plain", "unbiased"] = Field(
             "plain", description="plain: the mean over drawn pairs; unbiased: that over all steps"
@@ -100,9 +99,8 @@ class AdjointMatching(Method):
         super().__init__(**options)
         self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
-        self.value: ValueTarget | None = None
-        if self.config.target != "adjoint":
-            self.value = ValueTarget(self.config.critic_memory, self.config.critic_updates)
+        learned = self.config.target != "adjoint"
+        self.value = ValueTarget(self.config, self.strata) if learned else None
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps that are regressed.
@@ -125,7 +123,7 @@ class AdjointMatching(Method):
                 f"and early_share={self.config.early_share:g}; draw more steps, or use plain"
             )
         if self.value is not None:
-            self._check_critic(num_steps, steps)
+            self.value.check(num_steps)
         return steps
 
     def collect(self, problem: Problem, request: Request) -> Experience:
@@ -146,7 +144,7 @@ class AdjointMatching(Method):
             )
         with problem.clock.phase("reward gradient"):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
-        first = self._boundary(process.num_steps) if self.config.target == "critic" else 0
+        first = 0 if self.value is None else self.value.adjoint_from(process.num_steps)
         with problem.clock.phase("adjoint"):
             adjoints, base_predictions = self._solve(
                 problem, request.condition, trajectory.states, gradient, steps.clamp(min=first)
@@ -155,7 +153,7 @@ class AdjointMatching(Method):
         shared = {}
         if self.value is not None:
             with problem.clock.phase("critic"):
-                shared = self._solve_early(
+                shared = self.value.fill(
                     problem, request, trajectory, rewards, kept, adjoints, base_predictions
                 )
         later = kept if self.config.adjoint_at == "current" else kept + 1
@@ -322,112 +320,6 @@ class AdjointMatching(Method):
             torch.cat([solution.adjoints for solution in solutions]),
             torch.cat([solution.base_predictions for solution in solutions]),
         )
-
-    def _boundary(self, num_steps: int) -> int:
-        """Where the early segment ends."""
-        return self.strata.divide(num_steps, self.config.regression_steps)[0]
-
-    def _solve_early(
-        self,
-        problem: Problem,
-        request: Request,
-        trajectory: core.Trajectory,
-        rewards: Tensor,
-        kept: Tensor,
-        adjoints: Tensor,
-        base_predictions: Tensor,
-    ) -> dict[str, Tensor]:
-        """Fill in what the value gives at early steps; returns what it will learn from."""
-        import torch
-
-        assert self.value is not None
-        rows, columns = (kept < self._boundary(problem.process.num_steps)).nonzero(as_tuple=True)
-        steps, condition = kept[rows, columns], request.condition[rows]
-        x, x_next = trajectory.states[rows, steps], trajectory.states[rows, steps + 1]
-        base_predictions[rows, steps] = self._predict(
-            problem, problem.base, x, steps, condition, "adjoint"
-        )
-        learned, features = self.value.adjoints(
-            problem, condition, x_next, steps + 1, request.seed, self.config.adjoint_batch
-        )
-        if self.config.target == "hybrid":
-            learned += (1.0 - self.value.trust) * adjoints[rows, steps + 1]
-        adjoints[rows, steps + 1] = learned
-        costs = self._costs(problem, request.condition, trajectory, kept, base_predictions)
-        early = steps.view(len(kept), -1)
-        later = (kept[:, None] > early[:, :, None]).to(costs)
-        to_come = torch.einsum("bes,bs->be", later, costs)
-        features = features.unflatten(0, early.shape)
-        return self.value.shared(problem, features, early + 1, rewards, to_come)
-
-    def _costs(
-        self,
-        problem: Problem,
-        condition: Condition,
-        trajectory: core.Trajectory,
-        kept: Tensor,
-        base_predictions: Tensor,
-    ) -> Tensor:
-        """Control costs (B, n) of the kept steps, weighted so that they sum to the path's."""
-        import torch
-
-        process, predictions = problem.process, trajectory.predictions
-        assert predictions is not None
-        rows = torch.arange(len(kept), device=kept.device).repeat_interleave(kept.shape[1])
-        steps = kept.flatten()
-        x, base, trained = (
-            tensor[rows, steps] for tensor in (trajectory.states, base_predictions, predictions)
-        )
-        if not problem.same_guidance("adjoint", "control"):
-            base = self._predict(problem, problem.base, x, steps, condition[rows], "control")
-        if not problem.same_guidance("trajectories", "control"):
-            trained = self._predict(problem, problem.trained, x, steps, condition[rows], "control")
-        costs = core.control_cost(core.control(trained, base, process.control_gain_of(steps, x)))
-        if kept.shape[1] < process.num_steps:
-            drawn = self.config.regression_steps
-            weights = core.inclusion_weights(process.num_steps, drawn, self.strata).to(costs)
-            costs *= weights[steps] * (drawn / kept.shape[1])
-        return costs.view_as(kept)
-
-    def _predict(
-        self,
-        problem: Problem,
-        network: Callable[[Tensor, Tensor, Condition, str], Tensor],
-        x: Tensor,
-        steps: Tensor,
-        condition: Condition,
-        place: str,
-    ) -> Tensor:
-        """Outputs (N, *latent) of a network at states of given steps, in batches."""
-        import torch
-
-        from soc_ft.methods.problem import chunks
-
-        times = problem.process.times_of(steps, x)
-        parts = [
-            network(x[part], times[part], condition[part], place)
-            for part in chunks(len(x), self.config.adjoint_batch)
-        ]
-        return torch.cat(parts).to(x)
-
-    def _check_critic(self, num_steps: int, steps: int) -> None:
-        """Check that there are early steps for the value, and late ones for the adjoint.
-
-        Raises:
-            ConfigError: not so, or the adjoint is asked for at the step itself.
-        """
-        boundary, early = self.strata.divide(num_steps, steps)
-        if early == 0 or boundary == num_steps:
-            raise ConfigError(
-                "method.target=critic: the value takes the early segment and the adjoint the late "
-                f"one, and with early_fraction={self.config.early_fraction:g}, early_share="
-                f"{self.config.early_share:g} and regression_steps={steps} one of them has no step"
-            )
-        if self.config.adjoint_at == "current":
-            raise ConfigError(
-                "method.target=critic: the value is of the state after the step; "
-                "use method.adjoint_at=next"
-            )
 
     def _dropout(self, problem: Problem) -> float:
         """Share of samples whose control is regressed with the empty prompt."""

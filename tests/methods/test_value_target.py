@@ -16,16 +16,17 @@ from soc_ft.training.module import RewardFineTuning
 from tests.methods.test_adjoint_matching import MODES, Paths, adjoint_matching
 from tests.methods.test_contract import collected, configured
 
-CRITIC = ("method.target=critic", "method.prompt_dropout=0")
+NO_DROPOUT = ("method.prompt_dropout=0",)
 BOUNDARY = 4
 """Of six steps, where the early segment ends."""
+TRUST = 0.5
 
 
 def second_round(module: RewardFineTuning) -> tuple[Batch, core.ValueFunction]:
-    """All pairs of a round that was collected with a trusted critic, and this critic."""
+    """All pairs of a round that was collected with a half-trusted critic, and this critic."""
     collected(module)
     state = module.method.state_dict()
-    state["value"]["moments"] = [1.0, 1.0]
+    state["value"]["moments"] = [TRUST, 1.0]
     module.method.load_state_dict(copy.deepcopy(state))
     value = core.ValueFunction(module.problem.process.num_steps, 1, 1, 0)
     value.load_state_dict(copy.deepcopy(state["value"]))
@@ -35,11 +36,13 @@ def second_round(module: RewardFineTuning) -> tuple[Batch, core.ValueFunction]:
     return module.pairs_of(samples, samples.tensors[FINITE].nonzero().flatten()), value
 
 
+@pytest.mark.parametrize("target", ["critic", "hybrid"])
 @pytest.mark.parametrize("mode", MODES)
-def test_early_steps_follow_the_value_and_late_ones_the_adjoint(mode: str) -> None:
+def test_early_steps_follow_the_value_and_late_ones_the_adjoint(mode: str, target: str) -> None:
     """Breaks when the value is asked at x_k, at the step's own time or of another prompt, when
-    lambda or the value's scale is lost, or the adjoint is not solved down to the late steps."""
-    module = adjoint_matching(*CRITIC, *MODES[mode])
+    lambda, the value's scale or its trust is lost, when a hybrid leaves the adjoint out or counts
+    it whole, or the adjoint is not solved down to the late steps."""
+    module = adjoint_matching(*NO_DROPOUT, f"method.target={target}", *MODES[mode])
     batch, value = second_round(module)
     assert value.critic is not None
     scale = value.state_dict()["scale"][1]
@@ -49,7 +52,7 @@ def test_early_steps_follow_the_value_and_late_ones_the_adjoint(mode: str) -> No
     early = 0
     for pair, (row, slot) in enumerate(zip(batch.rows.tolist(), batch.slots.tolist(), strict=True)):
         k = int(batch.tensors["steps"][row, 0, slot])
-        target = paths.adjoints[row, k + 1]
+        followed = paths.adjoints[row, k + 1]
         if k < BOUNDARY:
             early += 1
             steps = torch.tensor([k + 1])
@@ -57,9 +60,11 @@ def test_early_steps_follow_the_value_and_late_ones_the_adjoint(mode: str) -> No
             condition = paths.condition[row : row + 1]
             features = module.model.features(x, process.times_of(k + 1, x), condition)
             of_the_state = scale * value.critic(features, steps).sum()
-            target = -problem.reward_scale * torch.autograd.grad(of_the_state, x)[0][0]
-            assert target.abs().max() > 0
-        expected = (paths.control(row, k, False) + process.sigma[k] * target).square().sum()
+            gradient = torch.autograd.grad(of_the_state, x)[0][0]
+            assert gradient.abs().max() > 0
+            followed = (1 - TRUST) * followed if target == "hybrid" else 0.0
+            followed = followed - TRUST * problem.reward_scale * gradient
+        expected = (paths.control(row, k, False) + process.sigma[k] * followed).square().sum()
         torch.testing.assert_close(terms.loss[pair].detach(), expected, rtol=2e-3, atol=1e-5)
     assert early == len(batch) // 3
 
@@ -69,7 +74,9 @@ def test_early_steps_follow_the_value_and_late_ones_the_adjoint(mode: str) -> No
 def test_what_is_learned_is_the_reward_minus_the_cost_to_come(mode: str, drawn: int) -> None:
     """Breaks when the cost of a step itself or of earlier ones counts, when steps that were not
     drawn are forgotten, or nats are not turned into rewards."""
-    module = adjoint_matching(*CRITIC, *MODES[mode], f"method.regression_steps={drawn}")
+    module = adjoint_matching(
+        *NO_DROPOUT, *MODES[mode], "method.target=critic", f"method.regression_steps={drawn}"
+    )
     batch = collected(module)
     held = module.method.state_dict()["value"]["held"]
     paths, rewards = Paths(module, batch), batch.tensors["reward"]
