@@ -99,8 +99,16 @@ class AdjointMatching(Method):
         super().__init__(**options)
         self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
-        learned = self.config.target != "adjoint"
-        self.value = ValueTarget(self.config, self.strata) if learned else None
+        self.value: ValueTarget | None = None
+        if self.config.target != "adjoint":
+            self.value = ValueTarget(
+                self.strata,
+                drawn=self.config.regression_steps,
+                hybrid=self.config.target == "hybrid",
+                memory=self.config.critic_memory,
+                updates=self.config.critic_updates,
+                batch_size=self.config.adjoint_batch,
+            )
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps that are regressed.
@@ -123,6 +131,11 @@ class AdjointMatching(Method):
                 f"and early_share={self.config.early_share:g}; draw more steps, or use plain"
             )
         if self.value is not None:
+            if self.config.adjoint_at == "current":
+                raise ConfigError(
+                    f"method.target={self.config.target}: the value is of the state after the "
+                    "step; use method.adjoint_at=next"
+                )
             self.value.check(num_steps)
         return steps
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from soc_ft.core import Condition, Strata, Trajectory, ValueFunction
-    from soc_ft.methods.adjoint_matching import AdjointMatching
     from soc_ft.methods.base import Request, Round
     from soc_ft.methods.problem import Problem
 
@@ -28,17 +27,31 @@ class ValueTarget:
     sqrt(delta) u_k = lambda sigma_k E[grad V(x_{k+1}) | x_k] holds at the optimum alone. V is
     learned from the rounds so far, and so lags behind the control by a round.
 
-    With ``target=hybrid`` the lean adjoint has the share that V is not trusted with.
+    A hybrid gives the lean adjoint the share that V is not trusted with.
     """
 
-    def __init__(self, config: AdjointMatching.Config, strata: Strata) -> None:
+    def __init__(
+        self,
+        strata: Strata,
+        *,
+        drawn: int,
+        hybrid: bool,
+        memory: int,
+        updates: int,
+        batch_size: int,
+    ) -> None:
         """Know nothing yet.
 
         Args:
-            config: of the method.
             strata: where the early segment ends.
+            drawn: steps of each trajectory that are regressed in one pass.
+            hybrid: let the adjoint fill what the value is not trusted with.
+            memory: samples that the value is learned from, the latest.
+            updates: gradient steps of the value after each round.
+            batch_size: states that are evaluated together.
         """
-        self.config, self.strata = config, strata
+        self.strata, self.drawn, self.hybrid = strata, drawn, hybrid
+        self.memory, self.updates, self.batch_size = memory, updates, batch_size
         self._value: ValueFunction | None = None
         self._saved: dict[str, Any] = {}
 
@@ -46,25 +59,20 @@ class ValueTarget:
         """Check that there are early steps for the value, and late ones for the adjoint.
 
         Raises:
-            ConfigError: not so, or the adjoint is asked for at the step itself.
+            ConfigError: not so.
         """
-        config, named = self.config, f"method.target={self.config.target}"
-        boundary, early = self.strata.divide(num_steps, config.regression_steps)
+        boundary, early = self.strata.divide(num_steps, self.drawn)
         if early == 0 or boundary == num_steps:
             raise ConfigError(
-                f"{named}: the value takes the early segment and the adjoint the late one, and "
-                f"with early_fraction={config.early_fraction:g}, early_share="
-                f"{config.early_share:g} and regression_steps={config.regression_steps} one of "
-                "them has no step"
-            )
-        if config.adjoint_at == "current":
-            raise ConfigError(
-                f"{named}: the value is of the state after the step; use method.adjoint_at=next"
+                f"method.target={'hybrid' if self.hybrid else 'critic'}: the value takes the early "
+                "segment and the adjoint the late one, and with early_fraction="
+                f"{self.strata.early_fraction:g}, early_share={self.strata.early_share:g} and "
+                f"regression_steps={self.drawn} one of them has no step"
             )
 
     def adjoint_from(self, num_steps: int) -> int:
         """The first step that needs the lean adjoint."""
-        return 0 if self.config.target == "hybrid" else self._boundary(num_steps)
+        return 0 if self.hybrid else self._boundary(num_steps)
 
     def fill(
         self,
@@ -94,7 +102,7 @@ class ValueTarget:
 
         rows, columns = (kept < self._boundary(problem.process.num_steps)).nonzero(as_tuple=True)
         steps, condition = kept[rows, columns], request.condition[rows]
-        if self.config.target == "critic":
+        if not self.hybrid:
             base_predictions[rows, steps] = self._predict(
                 problem, problem.base, trajectory.states[rows, steps], steps, condition, "adjoint"
             )
@@ -102,7 +110,7 @@ class ValueTarget:
         x_next = trajectory.states[rows, steps + 1]
         gradients, features = self._gradients(problem, value, condition, x_next, steps + 1)
         followed = -problem.reward_scale * gradients
-        if self.config.target == "hybrid":
+        if self.hybrid:
             followed += (1.0 - value.trust) * adjoints[rows, steps + 1]
         adjoints[rows, steps + 1] = followed
         costs = self._costs(problem, request.condition, trajectory, kept, base_predictions)
@@ -139,14 +147,12 @@ class ValueTarget:
 
     def _boundary(self, num_steps: int) -> int:
         """Where the early segment ends."""
-        return self.strata.divide(num_steps, self.config.regression_steps)[0]
+        return self.strata.divide(num_steps, self.drawn)[0]
 
     def _of(self, problem: Problem, seed: int) -> ValueFunction:
         if self._value is None:
-            config, num_steps = self.config, problem.process.num_steps
-            self._value = core.ValueFunction(
-                num_steps, config.critic_memory, config.critic_updates, seed
-            )
+            num_steps = problem.process.num_steps
+            self._value = core.ValueFunction(num_steps, self.memory, self.updates, seed)
             self._value.load_state_dict(self._saved)
         return self._value
 
@@ -171,7 +177,7 @@ class ValueTarget:
 
             return value.gradient(features, x[part], steps[part])
 
-        found = [of(part) for part in chunks(len(x), self.config.adjoint_batch)]
+        found = [of(part) for part in chunks(len(x), self.batch_size)]
         gradients, features = (torch.cat(each) for each in zip(*found, strict=True))
         return gradients, features
 
@@ -199,9 +205,8 @@ class ValueTarget:
             trained = self._predict(problem, problem.trained, x, steps, condition[rows], "control")
         costs = core.control_cost(core.control(trained, base, process.control_gain_of(steps, x)))
         if kept.shape[1] < process.num_steps:
-            drawn = self.config.regression_steps
-            weights = core.inclusion_weights(process.num_steps, drawn, self.strata).to(costs)
-            costs *= weights[steps] * (drawn / kept.shape[1])
+            weights = core.inclusion_weights(process.num_steps, self.drawn, self.strata)
+            costs *= weights.to(costs)[steps] * (self.drawn / kept.shape[1])
         return costs.view_as(kept)
 
     def _predict(
@@ -221,6 +226,6 @@ class ValueTarget:
         times = problem.process.times_of(steps, x)
         parts = [
             network(x[part], times[part], condition[part], place)
-            for part in chunks(len(x), self.config.adjoint_batch)
+            for part in chunks(len(x), self.batch_size)
         ]
         return torch.cat(parts).to(x)
