@@ -1,4 +1,4 @@
-"""``python -m soc_ft.world.agreement``: does the shipped reward agree with what was drawn?"""
+"""``python -m soc_ft.world.agreement``: do reward, judge and autoencoder see what was drawn?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soc_ft.world import DIFFUSION, REWARD, drawing, scenes
+from soc_ft.world import DIFFUSION, JUDGE, REWARD, drawing, scenes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -122,6 +122,53 @@ def embedding_distances(scorer: ShapesScorer, count: int, seed: int) -> dict[str
     return distances
 
 
+def flawless_scores(scorer: ShapesScorer, count: int, seed: int) -> dict[str, float]:
+    """Scores of well drawn pictures that show what their prompts say."""
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng((seed, 17))
+    shown = [scenes.sample_scene(rng) for _ in range(count)]
+    prompts = [scenes.caption(scene, rng) for scene in shown]
+    scores = scorer(torch.from_numpy(drawing.render(shown)), prompts)
+    return {"mean": float(scores.mean()), "standard deviation": float(scores.std())}
+
+
+def judged(judge_folder: Path, count: int, seed: int) -> dict[str, float]:
+    """How well judge and autoencoder do on pictures of the web that they never saw."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from soc_ft.world import defects, web
+    from soc_ft.world.judge import ShapesJudge
+
+    vae = AutoencoderKL.from_pretrained(DIFFUSION / "vae", dtype=torch.float32)
+    judge = ShapesJudge.load(judge_folder)
+    drawn = web.sample(_world_config().web, count, (seed, 18))
+    with torch.no_grad():
+        again = torch.cat(
+            [
+                (vae(2.0 * part - 1.0).sample * 0.5 + 0.5).clamp(0.0, 1.0)
+                for part in drawn.images.split(64)
+            ]
+        )
+    truth = torch.tensor([scenes.labels(scene) for scene in drawn.scenes])
+    quality = defects.quality(drawn.severities)
+    flawless = quality == 1.0
+    error = (again - drawn.images).square().mean(dim=(1, 2, 3))
+    found = {"autoencoder, PSNR (dB)": float((-10.0 * error.log10()).mean())}
+    for name, images in (("drawn", drawn.images), ("autoencoded", again)):
+        right = (judge.predict(images) == truth).all(dim=1).float()
+        both = torch.stack([judge.quality(images), quality])
+        found |= {
+            f"judge, every attribute right, {name}": float(right.mean()),
+            f"judge, every attribute right, {name}, flawless": float(right[flawless].mean()),
+            f"judge, quality's correlation, {name}": float(torch.corrcoef(both)[0, 1]),
+            f"judge, mean quality, {name}, flawless": float(both[0, flawless].mean()),
+        }
+    return found
+
+
 def _world_config() -> DictConfig:
     from hydra import compose, initialize_config_dir
 
@@ -135,6 +182,7 @@ def main() -> None:
     """Command line entry point."""
     parser = argparse.ArgumentParser(prog="python -m soc_ft.world.agreement", description=__doc__)
     parser.add_argument("--reward", type=Path, default=REWARD)
+    parser.add_argument("--judge", type=Path, default=JUDGE)
     parser.add_argument("--ballots", type=int, default=40)
     parser.add_argument("--pictures", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
@@ -153,9 +201,18 @@ def main() -> None:
     ):
         for name, share in shares.items():
             print(f"| {name} | {share:.3f} |")
-    print("\n| pictures that differ in | distance of embeddings |\n| --- | --- |")
-    for name, value in embedding_distances(scorer, arguments.pictures, arguments.seed).items():
-        print(f"| {name} | {value:.3f} |")
+    count, seed = arguments.pictures, arguments.seed
+    tables = {
+        "pictures that differ in | distance of embeddings": embedding_distances(
+            scorer, count, seed
+        ),
+        "reward of flawless pictures | ": flawless_scores(scorer, count, seed),
+        "on pictures of the web | ": judged(arguments.judge, 4 * count, seed),
+    }
+    for title, values in tables.items():
+        print(f"\n| {title} |\n| --- | --- |")
+        for name, value in values.items():
+            print(f"| {name} | {value:.3f} |")
 
 
 if __name__ == "__main__":
