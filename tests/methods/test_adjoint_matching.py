@@ -194,7 +194,8 @@ def test_pairs_beyond_the_threshold_are_not_kept() -> None:
 @pytest.mark.parametrize("importance", ["step", "path"])
 def test_ratios_are_those_of_the_transition_densities(importance: str) -> None:
     """Breaks when the ratio is of another step, of unguided predictions, or of the wrong sign."""
-    module = adjoint_matching("cfg_mode=trajectories", *REPLAY, f"buffer.importance={importance}")
+    guided = ("cfg_mode=trajectories", "cfg_mode.guidance_scale=3")
+    module = adjoint_matching(*guided, *REPLAY, f"buffer.importance={importance}")
     batch = collected(module)
     states = Paths(module, batch).trajectory.states
     process = module.problem.process

@@ -75,7 +75,11 @@ def test_what_is_learned_is_the_reward_minus_the_cost_to_come(mode: str, drawn: 
     """Breaks when the cost of a step itself or of earlier ones counts, when steps that were not
     drawn are forgotten, or nats are not turned into rewards."""
     module = adjoint_matching(
-        *NO_DROPOUT, *MODES[mode], "method.target=critic", f"method.regression_steps={drawn}"
+        *NO_DROPOUT,
+        *MODES[mode],
+        "lambda=0.01",
+        "method.target=critic",
+        f"method.regression_steps={drawn}",
     )
     batch = collected(module)
     held = module.method.state_dict()["value"]["held"]
