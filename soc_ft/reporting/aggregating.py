@@ -33,7 +33,7 @@ class Interval:
 
     def __str__(self) -> str:
         """As many decimals as two digits of the half width take."""
-        if not self.half_width > 0:
+        if not self.half_width > 1e-9 * abs(self.mean):  # equal but for rounding
             return f"{self.mean:.4g}"
         decimals = 3
         if math.isfinite(self.half_width):

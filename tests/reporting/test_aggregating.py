@@ -125,6 +125,7 @@ def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
         (Interval(25.59, 2.668, 3), "25.6 ± 2.7"),
         (Interval(3.6, 13.63, 3), "4 ± 14"),
         (Interval(2.0, 0.0, 3), "2"),
+        (Interval(0.45203673809933437, 1.7e-16, 3), "0.452"),
         (Interval(0.123456, math.nan, 1), "0.1235"),
         (Interval(math.nan, math.nan, 3), "nan"),
     ],
