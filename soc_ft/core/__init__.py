@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from soc_ft.core.adjoint import AdjointAt, AdjointSolution, lean_adjoint
     from soc_ft.core.buffer import ReplayBuffer
     from soc_ft.core.condition import Condition
-    from soc_ft.core.critic import ValueFunction
     from soc_ft.core.losses import adjoint_matching_loss, control, control_cost
     from soc_ft.core.mask import QuantileMask
     from soc_ft.core.noise import normal, seed_for, uniform
@@ -42,7 +41,6 @@ _MODULES = {
     "adjoint": ("AdjointAt", "AdjointSolution", "lean_adjoint"),
     "buffer": ("ReplayBuffer",),
     "condition": ("Condition",),
-    "critic": ("ValueFunction",),
     "losses": ("adjoint_matching_loss", "control", "control_cost"),
     "mask": ("QuantileMask",),
     "noise": ("normal", "seed_for", "uniform"),
@@ -71,7 +69,6 @@ __all__ = [
     "Tilt",
     "TiltEstimate",
     "Trajectory",
-    "ValueFunction",
     "adjoint_matching_loss",
     "at_steps",
     "control",

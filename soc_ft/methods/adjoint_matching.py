@@ -10,8 +10,7 @@ from pydantic import Field
 
 from soc_ft import core
 from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
-from soc_ft.methods.value_target import ValueTarget
+from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
 from soc_ft.options import BatchSize, Count, CountOrZero, Decay, NonNegative, Quantile, Share
 
 if TYPE_CHECKING:
@@ -38,10 +37,6 @@ class AdjointMatching(Method):
     same for any positive weights. ``step_weighting=unbiased`` weights each pair by the inverse
     probability of its step, so that the loss estimates the mean over all steps.
 
-    With ``target=critic`` the early segment regresses on the gradient of a learned value instead
-    (:class:`ValueTarget`), and the adjoint is solved in the late one alone. ``hybrid`` solves it
-    everywhere and fills what the value is not trusted with.
-
     Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``. Where the
     control is guided no prompt is dropped, as in the reference.
     """
@@ -56,17 +51,6 @@ class AdjointMatching(Method):
         early_share: Share = Field(0.5, description="... receives this share of the draws")
         adjoint_at: Literal["current", "next"] = Field(
             "next", description="next: a_{k+1}, exact in discrete time; current: a_k, the reference"
-        )
-        target: Literal["adjoint", "critic", "hybrid"] = Field(
-            "adjoint",
-            description="critic: in the early segment the gradient of a learned value takes the "
-            "place of the adjoint; hybrid: as far as it has been right",
-        )
-        critic_memory: Count = Field(
-            2048, description="samples that the value is learned from, the latest"
-        )
-        critic_updates: Count = Field(
-            12, description="gradient steps of the value after each round of samples"
         )
         step_weighting: Literal["plain", "unbiased"] = Field(
             "plain", description="plain: the mean over drawn pairs; unbiased: that over all steps"
@@ -99,16 +83,6 @@ class AdjointMatching(Method):
         super().__init__(**options)
         self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
-        self.value: ValueTarget | None = None
-        if self.config.target != "adjoint":
-            self.value = ValueTarget(
-                self.strata,
-                drawn=self.config.regression_steps,
-                hybrid=self.config.target == "hybrid",
-                memory=self.config.critic_memory,
-                updates=self.config.critic_updates,
-                batch_size=self.config.adjoint_batch,
-            )
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps that are regressed.
@@ -130,13 +104,6 @@ class AdjointMatching(Method):
                 f"method.regression_steps={steps}, early_fraction={self.config.early_fraction:g} "
                 f"and early_share={self.config.early_share:g}; draw more steps, or use plain"
             )
-        if self.value is not None:
-            if self.config.adjoint_at == "current":
-                raise ConfigError(
-                    f"method.target={self.config.target}: the value is of the state after the "
-                    "step; use method.adjoint_at=next"
-                )
-            self.value.check(num_steps)
         return steps
 
     def collect(self, problem: Problem, request: Request) -> Experience:
@@ -153,22 +120,15 @@ class AdjointMatching(Method):
                 process,
                 request.condition,
                 request.normal("trajectory", (process.num_steps + 1, *request.latent_shape)),
-                keep_predictions=self.value is not None or request.transitions != "none",
+                keep_predictions=request.transitions != "none",
             )
         with problem.clock.phase("reward gradient"):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
-        first = 0 if self.value is None else self.value.adjoint_from(process.num_steps)
         with problem.clock.phase("adjoint"):
             adjoints, base_predictions = self._solve(
-                problem, request.condition, trajectory.states, gradient, steps.clamp(min=first)
+                problem, request.condition, trajectory.states, gradient, steps
             )
         kept, places = core.kept_steps(steps, process.num_steps)
-        shared = {}
-        if self.value is not None:
-            with problem.clock.phase("critic"):
-                shared = self.value.fill(
-                    problem, request, trajectory, rewards, kept, adjoints, base_predictions
-                )
         later = kept if self.config.adjoint_at == "current" else kept + 1
         tensors = {
             "steps": steps,
@@ -179,23 +139,13 @@ class AdjointMatching(Method):
             "without_prompt": request.uniform("dropout", (request.passes,))
             < self._dropout(problem),
         }
-        if request.transitions == "all":
-            assert trajectory.predictions is not None
+        if trajectory.predictions is not None and request.transitions == "all":
             tensors["path_states"] = trajectory.states
             tensors["path_predictions"] = trajectory.predictions
-        elif request.transitions == "own":
-            assert trajectory.predictions is not None
+        elif trajectory.predictions is not None:
             tensors["next_states"] = core.at_steps(trajectory.states, kept + 1)
             tensors["predictions"] = core.at_steps(trajectory.predictions, kept)
-        stats = {"adjoint_norm": adjoints.flatten(2).norm(dim=2)}
-        return Experience(rewards, tensors, stats, shared)
-
-    def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
-        """The value learns from the round, if there is one; the next round regresses on it."""
-        if self.value is not None:
-            with problem.clock.phase("critic"):
-                self.value.learn(problem, round_)
-        return {}
+        return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
     def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
         """Base predictions of the control, where they are not those of the adjoint solve."""
@@ -273,19 +223,15 @@ class AdjointMatching(Method):
         """Move the running quantile, which the next optimizer step will use."""
         masked = float((~self.mask.keep(losses)).float().mean())
         self.mask.update(losses)
-        told = {"masked_share": masked, "mask_threshold": self.mask.threshold}
-        return told if self.value is None else {**told, "critic_trust": self.value.trust}
+        return {"masked_share": masked, "mask_threshold": self.mask.threshold}
 
     def state_dict(self) -> dict[str, Any]:
-        """The running quantile, and the value."""
-        value = {} if self.value is None else {"value": self.value.state_dict()}
-        return {"mask": self.mask.state_dict(), **value}
+        """The running quantile."""
+        return {"mask": self.mask.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with them."""
+        """Go on with the running quantile."""
         self.mask.load_state_dict(state["mask"])
-        if self.value is not None:
-            self.value.load_state_dict(state["value"])
 
     def _reward_gradient(
         self, problem: Problem, request: Request, latents: Tensor

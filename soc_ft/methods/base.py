@@ -118,14 +118,11 @@ class Experience:
         stats: further numbers, each (B,), or (B, n) with a column for each step of the trajectory
             and zero where it was not measured. They are logged, and :meth:`Method.prepare` has
             those of the whole round.
-        shared: what else :meth:`Method.prepare` needs of the whole round, each (B, ...). It goes to
-            every process, and is not kept.
     """
 
     rewards: Tensor
     tensors: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
-    shared: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,10 +134,9 @@ class Round:
         rewards: (n,) on the CPU.
         finite: (n,) bool, samples none of whose numbers is infinite or NaN; the others are left
             out of the loss, and should be of statistics.
-        stats: of :class:`Experience`, each (n,) or (n, ...), on the CPU.
+        stats: of :class:`Experience`, each (n,) or (n, ...).
         prompts: n prompts.
         group_size: consecutive samples that share a prompt.
-        shared: of :class:`Experience`, each (n, ...), on the CPU.
     """
 
     index: int
@@ -149,7 +145,6 @@ class Round:
     stats: Mapping[str, Tensor]
     prompts: Sequence[str]
     group_size: int
-    shared: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

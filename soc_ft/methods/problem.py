@@ -45,10 +45,6 @@ class Policies(Protocol):
         """Output of a copy of the trained model, without gradient to its weights."""
         ...
 
-    def features(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """What the base network knows of states half-way, (N, C, h, w); differentiable."""
-        ...
-
     def null_condition(self) -> Condition:
         """The condition of the empty prompt, one row."""
         ...

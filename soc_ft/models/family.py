@@ -64,13 +64,6 @@ class Family(nn.Module, ABC):
         """The layer whose output is that of the network."""
 
     @abstractmethod
-    def middle_layer(self, network: nn.Module) -> nn.Module:
-        """The layer of a network after which it knows most of what its input shows.
-
-        Its output (N, C, h, w) describes a state for a critic.
-        """
-
-    @abstractmethod
     def use_plain_attention(self) -> None:
         """Compute attention as two matrix products instead of PyTorch's fused operation."""
 

@@ -13,7 +13,6 @@ from soc_ft.core import Condition
 from soc_ft.errors import ConfigError
 from soc_ft.models.family import Family
 from soc_ft.models.finetune import FineTuning
-from soc_ft.models.networks import output_of
 from soc_ft.models.scheduler import SOCDDIMScheduler
 from soc_ft.profiling import EvaluationCounter
 
@@ -196,21 +195,6 @@ class DiffusionModel(nn.Module):
 
         output = self._guided(network, x, t, condition, guidance_scale)
         return self._added(output, x, t, condition, guidance_scale, None)
-
-    def features(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """What the base network knows of states half-way, (N, C, h, w) float32; differentiable.
-
-        Counts as a whole evaluation, of which it is about half.
-
-        Args:
-            x: (N, *latent).
-            t: (N,) float32 times.
-            condition: N rows.
-        """
-        networks = self.networks
-        layer = self.family.middle_layer(networks.base_network)
-        output = output_of(layer, lambda: networks.base_output(x, t, condition))
-        return self._counted(output).float()
 
     def add_anchor(self, name: str) -> None:
         """Keep a copy of the trained weights as they are now, to be evaluated beside them.

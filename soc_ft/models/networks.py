@@ -57,11 +57,6 @@ class Networks(nn.Module, ABC):
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the base network (N, *latent)."""
 
-    @property
-    @abstractmethod
-    def base_network(self) -> nn.Module:
-        """The network that :meth:`base_output` evaluates."""
-
     @abstractmethod
     def trained_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the trained network (N, *latent), or an offset."""
@@ -136,32 +131,6 @@ class Networks(nn.Module, ABC):
             tensor.lerp_(trained[key], 1 - decay)
 
 
-class _Reached(Exception):
-    """A layer has computed its output."""
-
-
-def output_of(layer: nn.Module, evaluate: Callable[[], object]) -> Tensor:
-    """Output of one layer of the network that ``evaluate`` evaluates, without what comes after it.
-
-    Raises:
-        ValueError: the layer took no part.
-    """
-    found: list[Tensor] = []
-
-    def reached(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        found.append(output)
-        raise _Reached  # diffusers has no other way to leave a network early
-
-    handle = layer.register_forward_hook(reached)
-    try:
-        evaluate()
-    except _Reached:
-        return found[0]
-    finally:
-        handle.remove()
-    raise ValueError(f"{type(layer).__name__} is no part of the network that was evaluated")
-
-
 class TwoNetworks(Networks):
     """A frozen base network beside a trained one; anchors are further frozen networks.
 
@@ -177,11 +146,6 @@ class TwoNetworks(Networks):
         super().__init__(trained, call, additive=additive)
         self.base = base
         self.anchors = nn.ModuleDict()
-
-    @property
-    def base_network(self) -> nn.Module:
-        """The frozen network."""
-        return self.base
 
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of the frozen network."""
@@ -265,11 +229,6 @@ class AdaptedNetwork(Networks):
     def scale(self) -> float:
         """What the updates are multiplied by: alpha / rank."""
         return float(self._settings.lora_alpha) / self._settings.r
-
-    @property
-    def base_network(self) -> nn.Module:
-        """The network itself."""
-        return self.trained
 
     def base_output(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output with the adapters off."""

@@ -106,12 +106,6 @@ class StableDiffusion(Family):
         assert isinstance(layer, nn.Conv2d)
         return layer
 
-    def middle_layer(self, network: nn.Module) -> nn.Module:
-        """The UNet's middle block."""
-        layer = network.mid_block
-        assert isinstance(layer, nn.Module)
-        return layer
-
     def use_plain_attention(self) -> None:
         """In the UNet and the autoencoder."""
         for part in (self.vae, self.network):

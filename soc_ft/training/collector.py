@@ -20,9 +20,8 @@ from soc_ft.training.importance import transitions_to_keep
 REWARD, FINITE = "reward", "finite"
 """Names of the (B,) rewards, and of the (B,) bool that says which samples have finite numbers."""
 
-_STATS, _SHARED, _CONDITION = "stats/", "shared/", "condition/"
-"""How the names of numbers for the log, of what the method prepares a round from, and of the
-condition's tensors begin."""
+_STATS, _CONDITION = "stats/", "condition/"
+"""How the names of numbers for the log, and those of the condition's tensors, begin."""
 
 
 class Collector:
@@ -73,8 +72,7 @@ class Collector:
                         (len(numbers), *tensor.shape[1:]), device=device
                     )
                 storage[name][rows] = tensor.to(storage[name].device)
-        prepared = self._prepared(buffer, round_, storage)
-        return _without(_SHARED, storage) | prepared
+        return storage | self._prepared(buffer, round_, storage)
 
     def batch(
         self, buffer: ReplayBuffer, round_: int, pass_index: int, rows: Tensor, device: torch.device
@@ -88,11 +86,16 @@ class Collector:
         broken = ~held[FINITE]
         for name in held.keys() - {FINITE}:
             held[name].masked_fill_(broken.view(-1, *(1,) * (held[name].dim() - 1)), 0)
+        condition = {
+            name.removeprefix(_CONDITION): tensor
+            for name, tensor in held.items()
+            if name.startswith(_CONDITION)
+        }
         numbers = buffer.numbers(rows)
         nothing = torch.zeros(0, dtype=torch.int64, device=device)
         samples = Batch(
-            tensors=_without(_CONDITION, held),
-            conditions=Condition(**_named(_CONDITION, held)),
+            tensors={name: t for name, t in held.items() if not name.startswith(_CONDITION)},
+            conditions=Condition(**condition),
             sample_prompts=self._prompts(buffer, round_, numbers),
             addresses=[(round_, number) for number in numbers],
             seed=self.run.seed,
@@ -127,8 +130,7 @@ class Collector:
         parts = self.problem.parts.take(len(numbers))
         stats = {f"{_STATS}{name}": values for name, values in (parts | experience.stats).items()}
         condition = {f"{_CONDITION}{n}": t for n, t in request.condition.tensors.items()}
-        shared = {f"{_SHARED}{name}": tensor for name, tensor in experience.shared.items()}
-        part = {REWARD: experience.rewards, **stats, **experience.tensors, **shared, **condition}
+        part = {REWARD: experience.rewards, **stats, **experience.tensors, **condition}
         part[FINITE] = _finite(part)
         return part
 
@@ -136,7 +138,7 @@ class Collector:
         self, buffer: ReplayBuffer, round_: int, storage: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """What the method makes of the whole round, cut to this rank's rows."""
-        names = [n for n in storage if n in (REWARD, FINITE) or n.startswith((_STATS, _SHARED))]
+        names = [n for n in storage if n in (REWARD, FINITE) or n.startswith(_STATS)]
         everyone = gather({name: storage[name].cpu() for name in names})
         merged = {name: buffer.merge([one[name] for one in everyone]) for name in names}
         numbers = range(buffer.batch_size * buffer.batches)
@@ -144,8 +146,7 @@ class Collector:
             index=round_,
             rewards=merged[REWARD],
             finite=merged[FINITE],
-            stats=_named(_STATS, merged),
-            shared=_named(_SHARED, merged),
+            stats=logged(merged),
             prompts=self._prompts(buffer, round_, numbers),
             group_size=buffer.group_size,
         )
@@ -156,16 +157,11 @@ class Collector:
 
 def logged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The numbers for the log among the tensors of samples: (B,), or (B, n) by step."""
-    return _named(_STATS, tensors)
-
-
-def _named(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of one kind, under their own names."""
-    return {n.removeprefix(kind): values for n, values in tensors.items() if n.startswith(kind)}
-
-
-def _without(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values for name, values in tensors.items() if not name.startswith(kind)}
+    return {
+        name.removeprefix(_STATS): values
+        for name, values in tensors.items()
+        if name.startswith(_STATS)
+    }
 
 
 def _finite(tensors: Mapping[str, Tensor]) -> Tensor:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import pytest
 import torch
 from torch import Tensor
 
 from soc_ft.core import Condition, Predictor, Process, lean_adjoint, rollout
 
 from .closed_forms import MixtureBase, cosine_process, no_condition, step_of
-
-Follow = Literal["adjoint", "value", "reward"]
-"""The lean adjoint, a learned value, or one that forgets the control cost."""
 
 
 class RadialControl:
@@ -53,7 +47,7 @@ class TiltedMixture:
         self.tilt = torch.tensor([1.0, 0.3])
         self.model = RadialControl(self.base, self.process)
 
-    def train(self, follow: Follow = "adjoint", iterations: int = 12, batch: int = 2000) -> Tensor:
+    def train(self, iterations: int = 12, batch: int = 2000) -> Tensor:
         """Regress each step's control on -sigma a_{k+1}; samples (n, 2) of the last iterations."""
         generator = torch.Generator().manual_seed(0)
         condition = no_condition(batch)
@@ -66,19 +60,16 @@ class TiltedMixture:
         for _ in range(iterations):
             noise = torch.randn(batch, self.process.num_steps + 1, 2, generator=generator)
             states = rollout(self.model, self.process, condition, noise).states
-            if follow == "adjoint":
-                terminal = (-self.tilt).expand(batch, 2)
-                adjoints = lean_adjoint(
-                    self.base,
-                    self.process,
-                    states,
-                    terminal,
-                    condition,
-                    first_step,
-                    adjoint_at="next",
-                ).adjoints
-            else:
-                adjoints = self.value_gradients(states, costs=follow == "value")
+            terminal = (-self.tilt).expand(batch, 2)
+            adjoints = lean_adjoint(
+                self.base,
+                self.process,
+                states,
+                terminal,
+                condition,
+                first_step,
+                adjoint_at="next",
+            ).adjoints
             gram *= 0.5
             moment *= 0.5
             for k in range(self.process.num_steps):
@@ -88,23 +79,6 @@ class TiltedMixture:
             self.model.weights = torch.linalg.solve(gram + 1e-4 * torch.eye(size), moment)
             samples.append(states[:, -1])
         return torch.cat(samples[iterations // 2 :])
-
-    @torch.enable_grad()
-    def value_gradients(self, states: Tensor, costs: bool) -> Tensor:
-        """-grad V (B, K+1, 2), V fitted to the reward minus the cost of the control to come."""
-        to_come = states[:, -1] @ self.tilt
-        gradients = torch.zeros_like(states)
-        gradients[:, -1] = -self.tilt
-        for k in reversed(range(1, self.process.num_steps)):
-            x = states[:, k].detach().requires_grad_()
-            features = self.model.features(x)
-            if costs:
-                u = features.detach() @ self.model.weights[k]
-                to_come = to_come - u.square().sum(dim=1) / 2
-            system = features.T @ features / len(x) + 1e-4 * torch.eye(features.shape[1])
-            value = features @ torch.linalg.solve(system, features.T @ to_come / len(x)).detach()
-            gradients[:, k] = -torch.autograd.grad(value.sum(), x)[0]
-        return gradients.detach()
 
     def histogram(self, x: Tensor) -> Tensor:
         """(BINS^2,) share of the samples in each cell of the square [-LIMIT, LIMIT]^2."""
@@ -137,21 +111,13 @@ def total_variation(p: Tensor, q: Tensor) -> float:
     return float((p - q).abs().sum() / 2)
 
 
-@pytest.mark.parametrize("follow", ["adjoint", "value"])
-def test_mixture_is_tilted_by_the_reward(follow: Follow) -> None:
+def test_mixture_is_tilted_by_the_reward() -> None:
     """Breaks if any part of the algorithm is biased: rollout, adjoint, targets, memorylessness."""
     mixture = TiltedMixture(eta=1.0)
-    samples = mixture.train(follow)
+    samples = mixture.train()
     assert total_variation(mixture.histogram(samples), mixture.target()) < 0.09
     error = mixture.mode_weights(samples) - mixture.target_mode_weights()
     assert error.abs().max() < 0.05
-
-
-def test_a_value_that_forgets_the_cost_to_come_misses_the_tilt() -> None:
-    """Breaks if the test above would pass for any value: the control is then too strong."""
-    mixture = TiltedMixture(eta=1.0)
-    error = mixture.mode_weights(mixture.train("reward")) - mixture.target_mode_weights()
-    assert error.abs().max() > 0.05
 
 
 def test_mixture_without_memorylessness_is_not() -> None:

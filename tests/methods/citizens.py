@@ -104,7 +104,6 @@ def citizens() -> dict[str, tuple[str, ...]]:
     """Overrides that choose each method, by its name."""
     shipped = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
     found: dict[str, tuple[str, ...]] = {name: (f"method={name}",) for name in shipped}
-    found["adjoint_matching_critic"] = ("method=adjoint_matching", "method.target=critic")
     for path in sorted((readme_folder() / "my_conf" / "method").glob("*.yaml")):
         target = next(line for line in path.read_text().splitlines() if "_target_" in line)
         found[path.stem] = _replacing(target.split(": ")[1])

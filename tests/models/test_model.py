@@ -77,33 +77,6 @@ def test_checkpointing_reaches_both_networks(mode: str) -> None:
 
 
 @each_mode
-def test_features_are_those_of_the_base_network_half_way(mode: str) -> None:
-    """Breaks if the trained weights show in them, the layers after the middle are computed, the
-    adapters stay off, or the gradient with respect to the state is lost."""
-    model = make_model(MODES[mode])
-    x, t, condition = make_inputs(model)
-    reference = model.features(x, t, condition)
-    perturb(model)
-    trained = model.trained(x, t, condition)
-    late: list[object] = []
-    for module in model.networks.modules():
-        if hasattr(module, "conv_out"):
-            module.conv_out.register_forward_hook(lambda *_: late.append(1))
-    model.counter.reset()
-    x.requires_grad_(True)
-    features = model.features(x, t, condition)
-    assert not late
-    assert model.counter.snapshot()["forward"] == len(x)
-    assert torch.equal(features.detach(), reference)
-    assert features.dtype == torch.float32
-    assert features.shape[0] == len(x)
-    assert torch.autograd.grad(features.square().sum(), x)[0].abs().max() > 0
-    assert torch.equal(model.trained(x.detach(), t, condition), trained)
-    other = model.features(x.detach(), t, model.null_condition().expand(len(x)))
-    assert (other - features.detach()).abs().max() > 1e-4
-
-
-@each_mode
 def test_base_does_not_move(mode: str) -> None:
     """Breaks if training changes the base predictor."""
     model = make_model(MODES[mode])

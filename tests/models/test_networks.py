@@ -12,7 +12,6 @@ from torch import Tensor
 from soc_ft.errors import ConfigError
 from soc_ft.models.finetune import LoRA
 from soc_ft.models.model import DiffusionModel
-from soc_ft.models.networks import output_of
 from tests.models.small import MODES, Inputs, copied, make_inputs, make_model, perturb, same
 
 GUIDANCE = (1.0, 3.0)
@@ -313,12 +312,3 @@ def test_lora_base_and_anchors_share_the_network() -> None:
     sizes.append(sum(p.numel() for p in model.parameters()))
     trained = sum(p.numel() for p in model.trainable_parameters())
     assert sizes[1] - sizes[0] == trained < 0.02 * sizes[0]
-
-
-def test_a_layer_that_takes_no_part_has_no_output() -> None:
-    """Breaks if features of another network are asked for and something is answered."""
-    layer, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    x = torch.ones(1, 2)
-    assert torch.equal(output_of(layer, lambda: other(layer(x))), layer(x))
-    with pytest.raises(ValueError, match="no part of the network"):
-        output_of(layer, lambda: other(x))

@@ -97,10 +97,6 @@ class TwoTensors(Family):
         assert isinstance(network, Net)
         return network.last
 
-    def middle_layer(self, network: nn.Module) -> nn.Module:
-        assert isinstance(network, Net)
-        return network.first
-
     def use_plain_attention(self) -> None:
         self.plain = True
 
