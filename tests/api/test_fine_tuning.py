@@ -37,7 +37,7 @@ def test_the_folder_says_what_was_used(red: FineTuned) -> None:
     """Breaks when the record is of a model, a reward or prompts that were not used."""
     config = OmegaConf.load(red.folder / "config.yaml")
     assert config.model.path == "random:tiny"
-    assert config.model.guidance_scale == 1.5
+    assert config.model.guidance_scale == 1.2
     assert config.finetune._target_ == "soc_ft.models.finetune.Full"
     assert config.scheduler.beta_end == 0.009
     assert config.reward._target_ == "soc_ft.rewards.function.FunctionReward"

@@ -24,7 +24,7 @@ def test_a_model_is_loaded_as_it_was_asked_for() -> None:
     assert model.scheduler.config.timestep_spacing == "trailing"
     assert {min(each.shape) for each in model.trainable_parameters()} == {2}
     shapes = soc_ft.load_model("shapes", device="cpu")
-    assert shapes.guidance_scale == 1.5
+    assert shapes.guidance_scale == 1.2
     folder = PACKAGE / "world" / "shapes-diffusion"
     assert soc_ft.load_model(folder, finetune="lora").guidance_scale == 7.5
 

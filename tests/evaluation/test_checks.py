@@ -78,7 +78,7 @@ def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
     assert found.prompts[0] == "a small house number 1"
     assert found.source is not None
     assert found.source.weights == run_dir / "checkpoints" / "last.ckpt"
-    assert found.source.guidance_scale == 1.5
+    assert found.source.guidance_scale == 1.2
 
 
 def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path) -> None:
