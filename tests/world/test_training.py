@@ -49,6 +49,8 @@ def test_all_stages_run_and_write_loadable_models(tiny_config: DictConfig, tmp_p
     scorer = ShapesScorer.load(tmp_path / "reward")
     assert scorer.std > 0.0
     assert not list(tmp_path.rglob("*.partial"))
+    written = (tmp_path / "pipeline").rglob("*.json")
+    assert not [path for path in written if str(tmp_path) in path.read_text()], "names a machine"
 
 
 def test_a_later_stage_names_the_one_that_is_missing(

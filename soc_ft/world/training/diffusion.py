@@ -118,6 +118,7 @@ def save_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    vae.register_to_config(_name_or_path="")  # diffusers writes where it was read from
     folder = output_dir / "pipeline"
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):
