@@ -244,7 +244,9 @@ def test_two_tasks_train_as_one_process_does(
         assert metrics.keys() == expected.keys()
         # Processes evaluate networks equally often, so some evaluate what counts for nothing.
         for name in expected.keys() - {"train/evaluations_forward", "train/evaluations_backward"}:
-            assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+            # Of the objective the reward is lambda=100 times as large, and so is its rounding.
+            rounding = 1e-4 if "objective" in name else 1e-5
+            assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=rounding), name
 
 
 def test_tasks_that_do_not_fit_are_refused_before_submission(
