@@ -124,7 +124,10 @@ def measure_quality(arguments: argparse.Namespace) -> str:
     truth = scenes.prompt_scenes(arguments.prompts, arguments.seed)
     prompts = list(truth)
     claims = torch.tensor([scenes.mentioned_labels(scene, text) for text, scene in truth.items()])
-    lines = [_row("schedule", "guidance", "eta", *COLUMNS), _row(*["---"] * (3 + len(COLUMNS)))]
+    lines = [
+        table_row("schedule", "guidance", "eta", *COLUMNS),
+        table_row(*["---"] * (3 + len(COLUMNS))),
+    ]
     for setting in _settings(arguments):
 
         def draw(number: int, setting: Setting = setting) -> Tensor:
@@ -143,7 +146,7 @@ def measure_quality(arguments: argparse.Namespace) -> str:
         drawn = judge.quality(images)
         shares |= {"quality": float(drawn.mean()), "good": float((drawn > GOOD).float().mean())}
         how = setting.schedule, f"{setting.guidance_scale:g}", f"{setting.eta:g}"
-        lines.append(_row(*how, *(f"{shares[name]:.3f}" for name in COLUMNS)))
+        lines.append(table_row(*how, *(f"{shares[name]:.3f}" for name in COLUMNS)))
         print(lines[-1], flush=True)
         if arguments.sheets:
             _write_sheet(images, arguments.sheets, setting)
@@ -157,7 +160,8 @@ def _settings(arguments: argparse.Namespace) -> Iterator[Setting]:
                 yield Setting(schedule, guidance_scale, eta)
 
 
-def _row(*cells: str) -> str:
+def table_row(*cells: str) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
