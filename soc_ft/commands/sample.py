@@ -16,6 +16,7 @@ from soc_ft.config.components import check_trusted, component_class
 from soc_ft.config.kinds import FINETUNE, MODEL
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
+from soc_ft.evaluation.plan import guidance_of_run
 from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.models.availability import check_available
 from soc_ft.options import (
@@ -114,7 +115,7 @@ def pictures_of_run(
         model,
         process,
         prompts,
-        guidance_scale=model.guidance_scale if scale is None else scale,
+        guidance_scale=guidance_of_run(run_config) if scale is None else scale,
         base=settings.base,
         samples_per_prompt=settings.samples_per_prompt,
         seed=settings.seed,

@@ -36,6 +36,7 @@ from soc_ft.evaluation.plan import (
     Plan,
     SamplingSetup,
     Settings,
+    guidance_of_run,
 )
 from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.options import Component
@@ -157,9 +158,9 @@ def _source(
     component_class(validated(Model, model, ("model",)), "model", MODEL)
     for block in blocks:
         check_available(model, block.noise_levels, block.num_steps)
-    return ModelSource(
-        model, finetune, weights, run_dir, model["guidance_scale"] if scale is None else scale
-    )
+    if scale is None:
+        scale = model["guidance_scale"] if run_config is None else guidance_of_run(run_config)
+    return ModelSource(model, finetune, weights, run_dir, scale)
 
 
 def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[str]:

@@ -11,14 +11,10 @@ from pydantic import BaseModel, Field
 from soc_ft.checking import validated
 from soc_ft.config.schema import CFGMode
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.plan import Exact, Measure, SamplingSetup, Settings
-from soc_ft.options import NonNegative, Positive
+from soc_ft.evaluation.plan import Exact, Measure, SamplingSetup, Settings, guidance_of_run
+from soc_ft.options import Positive
 
 DEFAULT_SAMPLES = 256
-
-
-class _Validation(BaseModel):
-    guidance_scale: NonNegative
 
 
 class _TunedRun(BaseModel):
@@ -26,7 +22,6 @@ class _TunedRun(BaseModel):
 
     lambda_: Positive = Field(alias="lambda")
     cfg_mode: CFGMode
-    validation: _Validation
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def tilted_law(run_config: Mapping[str, Any]) -> TiltedLaw:
             "its optimum; it is compared with the tilt of the law that its trajectories are "
             f"sampled from, the base model at guidance {scale:g}"
         )
-    return TiltedLaw(run.lambda_, scale, run.validation.guidance_scale == scale, note)
+    return TiltedLaw(run.lambda_, scale, guidance_of_run(run_config) == scale, note)
 
 
 def check_exact(

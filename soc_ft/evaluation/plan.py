@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 
+from soc_ft.checking import validated
 from soc_ft.evaluation.folders import BASE, PictureSet
 from soc_ft.options import (
     Count,
@@ -56,6 +58,23 @@ class Settings(Section):
     store: str
     tracking: Choice | None
     trust: Annotated[list[str], BeforeValidator(listed)]
+
+
+class _Validation(BaseModel):
+    guidance_scale: NonNegative
+
+
+class _Validated(BaseModel):
+    validation: _Validation
+
+
+def guidance_of_run(run_config: Mapping[str, Any]) -> float:
+    """The guidance scale of a run's validations, and so of its pictures if none is asked for.
+
+    Raises:
+        ConfigError: the run's configuration is none that soc_ft has written.
+    """
+    return validated(_Validated, run_config).validation.guidance_scale
 
 
 @dataclass(frozen=True)

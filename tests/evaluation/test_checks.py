@@ -81,6 +81,15 @@ def test_a_run_says_what_is_not_said(run_dir: Path) -> None:
     assert found.source.guidance_scale == 1.2
 
 
+def test_a_run_is_sampled_with_the_guidance_of_its_validations(tmp_path: Path) -> None:
+    """Breaks when what a run said of its pictures is compared with pictures of another law."""
+    unguided = checked_run(tmp_path / "run", "validation.guidance_scale=1.0")
+    for overrides, scale in (([], 1.0), (["guidance_scale=3"], 3.0)):
+        source = planned(f"run={unguided}", *overrides).source
+        assert source is not None
+        assert source.guidance_scale == scale
+
+
 def test_a_checkpoint_is_found_by_name_and_by_file(run_dir: Path, tmp_path: Path) -> None:
     """Breaks when a file alone does not lead to its run, or a copy elsewhere cannot be used."""
     best = run_dir / "checkpoints" / "best.safetensors"
