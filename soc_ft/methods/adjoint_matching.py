@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +11,17 @@ from pydantic import Field
 
 from soc_ft import core
 from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
-from soc_ft.options import BatchSize, Count, CountOrZero, Decay, NonNegative, Quantile, Share
+from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
+from soc_ft.options import (
+    BatchSize,
+    Count,
+    CountOrZero,
+    Decay,
+    NonNegative,
+    Positive,
+    Quantile,
+    Share,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +46,12 @@ class AdjointMatching(Method):
     trajectory that gets more draws a step weigh more. With enough capacity the minimiser is the
     same for any positive weights. ``step_weighting=unbiased`` weights each pair by the inverse
     probability of its step, so that the loss estimates the mean over all steps.
+
+    A few adjoints are many times longer than the rest: where pictures can become one thing or
+    another, the reward changes fast with the state. ``mask_quantile`` leaves pairs with a large
+    loss out, as the reference does. ``adjoint_clip`` cuts long adjoints to a multiple of their
+    step's median length instead, which keeps their direction. Both trade bias for noise;
+    ``python -m soc_ft.world.estimators`` measures how much of each.
 
     Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``. Where the
     control is guided no prompt is dropped, as in the reference.
@@ -63,8 +79,14 @@ class AdjointMatching(Method):
             description="share of samples whose control is regressed with the empty prompt; "
             "none where the control is guided",
         )
-        mask_quantile: Quantile = Field(
-            0.9, description="pairs beyond the average of this quantile of sqrt(loss) are left out"
+        adjoint_clip: Positive | None = Field(
+            None,
+            description="longest adjoint, in medians of its step over the round; null: any length",
+        )
+        mask_quantile: Quantile | None = Field(
+            0.9,
+            description="pairs beyond the average of this quantile of sqrt(loss) are left out; "
+            "null: none are",
         )
         mask_decay: Decay = Field(0.9, description="of the moving average of that quantile")
         smoothing_copies: CountOrZero = Field(
@@ -81,7 +103,8 @@ class AdjointMatching(Method):
     def __init__(self, **options: Any) -> None:
         """Take the options, see :class:`Config`; nothing is masked yet."""
         super().__init__(**options)
-        self.mask = core.QuantileMask(self.config.mask_quantile, self.config.mask_decay)
+        quantile, decay = self.config.mask_quantile, self.config.mask_decay
+        self.mask = None if quantile is None else core.QuantileMask(quantile, decay)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -147,6 +170,15 @@ class AdjointMatching(Method):
             tensors["predictions"] = core.at_steps(trajectory.predictions, kept)
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
+    def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
+        """How long the adjoint of each step may be."""
+        if self.config.adjoint_clip is None:
+            return {}
+        norms = round_.stats["adjoint_norm"]
+        solved = round_.finite[:, None] & (norms > 0)
+        median = norms.where(solved, math.nan).nanmedian(dim=0).values
+        return {"longest_adjoint": self.config.adjoint_clip * median.expand_as(norms)}
+
     def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
         """Base predictions of the control, where they are not those of the adjoint solve."""
         import torch
@@ -177,6 +209,8 @@ class AdjointMatching(Method):
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """|| sqrt(delta) u_k + sigma_k a_k ||^2 for each pair."""
+        import torch
+
         process = problem.process
         k, place = self.steps_of(batch), batch.slot("places")
         x = batch.at("states", place)
@@ -188,11 +222,11 @@ class AdjointMatching(Method):
             base = batch.at("base_predictions", place)
         prediction = problem.trained(x, t, condition, "control", base)
         u = core.control(prediction, base, process.control_gain_of(k, x))
-        loss = core.adjoint_matching_loss(u, batch.at("adjoints", place), process.sigma_of(k, x))
+        loss = core.adjoint_matching_loss(u, self._adjoint(batch, k, place), process.sigma_of(k, x))
         regressed = self.config.regression_steps
         inclusion = core.inclusion_weights(process.num_steps, regressed, self.strata).to(loss)[k]
         cost = core.control_cost(u.detach()) * inclusion * regressed
-        weight = self.mask.keep(loss).to(loss.dtype)
+        weight = torch.ones_like(loss) if self.mask is None else self.mask.keep(loss).to(loss.dtype)
         if self.config.step_weighting == "unbiased":
             weight *= inclusion * regressed / process.num_steps
         return Terms(loss, {"control_cost": cost}, weight)
@@ -221,17 +255,20 @@ class AdjointMatching(Method):
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Move the running quantile, which the next optimizer step will use."""
+        if self.mask is None:
+            return {}
         masked = float((~self.mask.keep(losses)).float().mean())
         self.mask.update(losses)
         return {"masked_share": masked, "mask_threshold": self.mask.threshold}
 
     def state_dict(self) -> dict[str, Any]:
         """The running quantile."""
-        return {"mask": self.mask.state_dict()}
+        return {} if self.mask is None else {"mask": self.mask.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the running quantile."""
-        self.mask.load_state_dict(state["mask"])
+        if self.mask is not None:
+            self.mask.load_state_dict(state["mask"])
 
     def _reward_gradient(
         self, problem: Problem, request: Request, latents: Tensor
@@ -279,6 +316,15 @@ class AdjointMatching(Method):
             torch.cat([solution.adjoints for solution in solutions]),
             torch.cat([solution.base_predictions for solution in solutions]),
         )
+
+    def _adjoint(self, batch: Batch, k: Tensor, place: Tensor) -> Tensor:
+        """(N, *latent), what the pairs are regressed on, cut to its longest length."""
+        adjoint = batch.at("adjoints", place)
+        if self.config.adjoint_clip is None:
+            return adjoint
+        longest = batch.at("longest_adjoint", k if self.config.adjoint_at == "current" else k + 1)
+        share = (longest / adjoint.flatten(1).norm(dim=1)).clamp(max=1)
+        return adjoint * core.match_leading(share, adjoint)
 
     def _dropout(self, problem: Problem) -> float:
         """Share of samples whose control is regressed with the empty prompt."""

@@ -191,6 +191,27 @@ def test_pairs_beyond_the_threshold_are_not_kept() -> None:
     assert stats["masked_share"] == pytest.approx(float((masked.weight == 0).float().mean()))
 
 
+@pytest.mark.parametrize("adjoint_at", ["current", "next"])
+def test_long_adjoints_are_cut_to_a_multiple_of_their_steps_median(adjoint_at: str) -> None:
+    """Breaks when the median is that of another step or counts what was not solved, short adjoints
+    are stretched, or the direction changes."""
+    overrides = ("method.regression_steps=6", "cfg_mode=none", f"method.adjoint_at={adjoint_at}")
+    module = adjoint_matching(*overrides, "method.adjoint_clip=1.0", "method.mask_quantile=null")
+    batch = collected(module)
+    a = Paths(module, batch).adjoints
+    length = a.flatten(2).norm(dim=2)
+    median = length.sort(dim=0).values[1]  # of three samples
+    free = adjoint_matching(*overrides).method.loss(module.problem, batch).loss.detach()
+    cut = module.method.loss(module.problem, batch).loss.detach()
+    # Before the first step of training the control is zero: the losses are ||sigma_k a||^2.
+    later = batch.slot("steps") + (adjoint_at == "next")
+    share = (median / length)[batch.rows, later].clamp(max=1)
+    torch.testing.assert_close(cut, free * share**2, rtol=1e-3, atol=1e-7)
+    assert (share < 0.99).any()
+    assert (share == 1).any()
+    assert "masked_share" not in module.method.finish_step(cut)
+
+
 @pytest.mark.parametrize("importance", ["step", "path"])
 def test_ratios_are_those_of_the_transition_densities(importance: str) -> None:
     """Breaks when the ratio is of another step, of unguided predictions, or of the wrong sign."""
