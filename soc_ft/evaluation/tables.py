@@ -11,6 +11,7 @@ from pathlib import Path
 from soc_ft.evaluation.folders import BASE
 from soc_ft.evaluation.statistics import Estimate, Scores
 from soc_ft.files import replace_file
+from soc_ft.layout import METRICS_FILE
 
 DIFFERENCE = "difference"
 GAP = 3
@@ -25,7 +26,7 @@ def write_tables(results: Sequence[Scores], folder: Path) -> list[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    files = {"metrics.csv": csv_table(results), "table.md": f"{markdown_table(results)}\n"}
+    files = {METRICS_FILE: csv_table(results), "table.md": f"{markdown_table(results)}\n"}
     for name, text in files.items():
         replace_file(folder / name, text.encode())
     return [folder / name for name in files]

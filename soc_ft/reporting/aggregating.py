@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from soc_ft.evaluation.folders import BASE
 from soc_ft.records.journal import OF_THE_OPTIMUM
 from soc_ft.reporting.reading import Metrics, RunResult
 from soc_ft.reporting.settings import Setting
@@ -80,6 +81,23 @@ class Difference:
     seeds: int
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What evaluations of a setting's runs measured under one sampling.
+
+    Attributes:
+        sampling: in words.
+        setting: whose; None is the base model.
+        metrics: by name; of a setting, each with the paired ``difference to the base model`` too.
+        seeds: how many runs were evaluated.
+    """
+
+    sampling: str
+    setting: Setting | None
+    metrics: dict[str, Interval]
+    seeds: int
+
+
 def over_seeds(values: Sequence[float]) -> Interval:
     """Mean of one value a seed, with Student's interval for two seeds or more."""
     array = np.asarray(values, dtype=np.float64)
@@ -136,6 +154,37 @@ def base_models(settings: Sequence[Setting]) -> list[BaseModel]:
         if any(run.base for run in setting.runs):
             groups.setdefault(setting.base_key, []).append(setting)
     return [_base_model(group, len(groups) > 1) for group in groups.values()]
+
+
+def evaluations(settings: Sequence[Setting]) -> list[Evaluated]:
+    """Evaluations of the settings' runs, sampling by sampling, if there is more than one sampling.
+
+    Of one sampling alone the validations tell. Runs whose base model drew the same pictures count
+    once in the base model's means.
+    """
+    samplings = dict.fromkeys(
+        each.sampling for setting in settings for run in setting.runs for each in run.evaluation
+    )
+    found = []
+    for sampling in samplings if len(samplings) > 1 else ():
+        base: list[Metrics] = []
+        of_settings = []
+        for setting in settings:
+            tuned = []
+            for run in setting.runs:
+                for each in run.evaluation:
+                    if each.sampling != sampling:
+                        continue
+                    if each.model != BASE:
+                        tuned.append(each.metrics)
+                    elif each.metrics not in base:
+                        base.append(each.metrics)
+            if tuned:
+                of_settings.append(Evaluated(sampling, setting, _estimates(tuned), len(tuned)))
+        if base:
+            found.append(Evaluated(sampling, None, _estimates(base), len(base)))
+        found += of_settings
+    return found
 
 
 def paired_differences(settings: Sequence[Setting]) -> list[Difference]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from soc_ft.files import displayed
-from soc_ft.reporting.aggregating import BaseModel, Summary, paired_differences
+from soc_ft.reporting.aggregating import BaseModel, Summary, evaluations, paired_differences
 from soc_ft.reporting.document import (
     Block,
     Bullets,
@@ -28,6 +28,7 @@ from soc_ft.reporting.settings import Setting, shared_choices, shared_overrides
 from soc_ft.reporting.tables import (
     counts,
     difference_table,
+    evaluation_table,
     failed,
     job_table,
     reason,
@@ -75,6 +76,7 @@ def compose(
             blocks += [Heading("Samples"), *grids]
     else:
         blocks.append(Paragraph(NO_RESULT))
+    blocks += _evaluations(settings)
     blocks += [Heading("Jobs"), job_table(sweep, settings), *_failures(sweep)]
     blocks += [Heading("How it was run"), *_origin(sweep)]
     return Document(sweep.name, blocks)
@@ -115,6 +117,26 @@ def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Bl
             difference_table(differences),
         ]
     return blocks
+
+
+def _evaluations(settings: Sequence[Setting]) -> list[Block]:
+    """What evaluations in the jobs' folders say of other samplings than that of the runs."""
+    evaluated = evaluations(settings)
+    if not evaluated:
+        return []
+    return [
+        Heading("Under other samplings"),
+        evaluation_table(evaluated),
+        Paragraph(
+            (
+                "As ",
+                Code("python -m soc_ft.evaluate run=<job> output=<job>/evaluation"),
+                " measured it for each job: schedule, noise level and number of steps of the "
+                "sampler, on the same prompts and noise before and after. A difference is that to "
+                "the base model, paired. Intervals as above.",
+            )
+        ),
+    ]
 
 
 def _failures(sweep: SweepResult) -> list[Block]:

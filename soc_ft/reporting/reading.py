@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,10 @@ from soc_ft.files import first_words
 from soc_ft.layout import (
     CHOICES_FILE,
     CONFIG_FILE,
+    EVALUATION_FOLDER,
     JOB_FILE,
     JOURNAL_FILE,
+    METRICS_FILE,
     RESULTS_FILE,
     SWEEP_FILE,
 )
@@ -32,6 +35,22 @@ Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Pictures of one model under one sampling, as ``soc-ft evaluate`` measured them.
+
+    Attributes:
+        sampling: schedule, eta and number of steps, in words.
+        model: the base model or a fine-tuned one.
+        metrics: means and ``<metric>_error``, differences to the base model as
+            ``<metric>_difference`` and ``<metric>_difference_error``.
+    """
+
+    sampling: str
+    model: str
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
 class RunResult:
     """One job of a sweep and what it left so far.
 
@@ -41,6 +60,7 @@ class RunResult:
         config: the whole resolved configuration; empty if the run does not tell.
         journal: its curves.
         validations: metrics by optimizer step; step 0 is the base model.
+        evaluation: of its model in the folder ``evaluation`` of the run.
         tags: where it comes from, as it told its tracker.
         problem: what of it cannot be read, in one line, or "".
     """
@@ -50,6 +70,7 @@ class RunResult:
     config: Mapping[str, Any]
     journal: JournalColumns
     validations: Mapping[int, Metrics]
+    evaluation: Sequence[Sampled]
     tags: Mapping[str, str]
     problem: str = ""
 
@@ -140,6 +161,8 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
         JOURNAL_FILE, lambda: JournalColumns.read(folder / JOURNAL_FILE), JournalColumns()
     )
     validations = attempt(RESULTS_FILE, lambda: _results(folder / RESULTS_FILE), {})
+    measured = folder / EVALUATION_FOLDER / METRICS_FILE
+    evaluation = attempt(measured.name, lambda: _evaluation(measured), [])
     tags = attempt("the tracking record", lambda: _tags(sweep, folder), {})
     return RunResult(
         job=job,
@@ -147,6 +170,7 @@ def _read_run(sweep: Path, job: JobStatus) -> RunResult:
         config=config,
         journal=journal,
         validations=validations or journal.validations(),
+        evaluation=evaluation,
         tags=tags,
         problem="; ".join(problems),
     )
@@ -173,6 +197,20 @@ def _results(path: Path) -> dict[int, Metrics]:
         int(step): {name: float(value) for name, value in metrics.items()}
         for step, metrics in parsed(path.read_bytes()).items()
     }
+
+
+def _evaluation(path: Path) -> list[Sampled]:
+    if not path.is_file():
+        return []
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            sampling = f"{row['schedule']}, eta {float(row['eta']):g}, {row['num_steps']} steps"
+            metrics = found.setdefault((sampling, row["model"]), {})
+            named = {"": row["mean"], "_error": row["error"]}
+            named |= {f"_{key}": row[key] for key in ("difference", "difference_error")}
+            metrics |= {f"{row['metric']}{end}": float(v) for end, v in named.items() if v}
+    return [Sampled(*where, metrics) for where, metrics in found.items()]
 
 
 def _tags(sweep: Path, folder: Path) -> dict[str, str]:

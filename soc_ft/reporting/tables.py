@@ -11,6 +11,7 @@ from soc_ft.reporting.aggregating import (
     NOT_OF_THE_BASE,
     BaseModel,
     Difference,
+    Evaluated,
     Interval,
     Summary,
     metric_names,
@@ -64,6 +65,22 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         [Code(d.setting.label), str(d.seeds), *_cells(d.metrics, names)] for d in differences
     ]
     return Table(["setting", "seeds", *map(_spaced, names)], rows, numbers_from=2)
+
+
+def evaluation_table(evaluated: Sequence[Evaluated]) -> Table:
+    """A row for the base model and each setting under each sampling."""
+    names = _names(evaluated)
+    rows: list[list[Text]] = [
+        [
+            each.sampling,
+            "base model" if each.setting is None else Code(each.setting.label),
+            _over(each.seeds, each.seeds),
+            *_cells(each.metrics, names),
+        ]
+        for each in evaluated
+    ]
+    header = ["sampling", "setting", "interval over", *map(_spaced, names)]
+    return _without_empty_columns(Table(header, rows, numbers_from=3))
 
 
 def job_table(sweep: SweepResult, settings: Sequence[Setting]) -> Table:
@@ -184,7 +201,7 @@ def _totals(run: RunResult, prefix: str) -> dict[str, object]:
     return named | ({f"{prefix}total": sum(sums.values())} if sums else {})
 
 
-def _names(summaries: Iterable[Summary | BaseModel | Difference]) -> list[str]:
+def _names(summaries: Iterable[Summary | BaseModel | Difference | Evaluated]) -> list[str]:
     """Metrics of any of them."""
     every = dict.fromkeys(name for summary in summaries for name in summary.metrics)
     return metric_names([{key: 0.0 for name in every for key in (name, f"{name}_error")}])

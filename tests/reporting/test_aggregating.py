@@ -10,13 +10,14 @@ import pytest
 from soc_ft.reporting.aggregating import (
     Interval,
     base_models,
+    evaluations,
     over_seeds,
     paired_differences,
     summarise,
 )
 from soc_ft.reporting.reading import read
 from soc_ft.reporting.settings import Setting, group_by_setting
-from tests.reporting.synthetic import configuration, metrics, write_run
+from tests.reporting.synthetic import configuration, metrics, write_evaluation, write_run
 
 T_OF_2, T_OF_1 = 4.302653, 12.706205
 """Student's t at 97.5 % with two degrees of freedom and with one, from a printed table."""
@@ -115,6 +116,38 @@ def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
     write_seeds(tmp_path / "s", "lambda=1", [1.0], strength=1.0)
     write_seeds(tmp_path / "s", "lambda=10", [2.0], strength=10.0)
     assert paired_differences(settings_in(tmp_path / "s")) == []
+
+
+def test_evaluations_are_averaged_sampling_by_sampling(tmp_path: Path) -> None:
+    """Breaks if samplings or models are mixed, a base model that all runs share counts as many, or
+    a run without an evaluation is missed."""
+    write_seeds(tmp_path / "s", "lambda=1", [1.0, 2.0], strength=1.0)
+    write_seeds(tmp_path / "s", "lambda=10", [3.0], strength=10.0)
+    runs = sorted(each.parent for each in (tmp_path / "s").glob("*/config.yaml"))
+    assert evaluations(settings_in(tmp_path / "s")) == []
+    for run, tuned in zip(runs, (2.0, 4.0, 7.0), strict=True):
+        write_evaluation(run, {"memoryless": (1.0, tuned), "pretrained": (0.5, tuned - 1)})
+    found = evaluations(settings_in(tmp_path / "s"))
+    assert [(each.sampling, each.setting and each.setting.label, each.seeds) for each in found] == [
+        (f"{schedule}, eta 0, 5 steps", label, seeds)
+        for schedule in ("memoryless", "pretrained")
+        for label, seeds in ((None, 1), ("lambda=1", 2), ("lambda=10", 1))
+    ]
+    base, one, ten = (each.metrics for each in found[:3])
+    assert base["reward"].half_width == pytest.approx(1.96 * 0.1)
+    assert "reward_difference" not in base
+    assert (one["reward"].mean, one["reward_difference"].mean) == (3.0, 2.0)
+    assert one["reward"].half_width == pytest.approx(T_OF_1 * 1.0, rel=1e-6)
+    assert ten["reward_difference"].half_width == pytest.approx(1.96 * 0.05)
+    assert found[5].metrics["reward"].mean == 6.0
+
+
+def test_one_sampling_alone_is_told_by_the_validations(tmp_path: Path) -> None:
+    """Breaks if every report repeats its result as an evaluation."""
+    write_seeds(tmp_path / "s", "lambda=1", [1.0])
+    (run,) = (each.parent for each in (tmp_path / "s").glob("*/config.yaml"))
+    write_evaluation(run, {"memoryless": (1.0, 2.0)})
+    assert evaluations(settings_in(tmp_path / "s")) == []
 
 
 @pytest.mark.parametrize(

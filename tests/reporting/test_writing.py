@@ -15,6 +15,7 @@ from tests.reporting.synthetic import (
     make_sweep,
     metrics,
     save_pictures,
+    write_evaluation,
     write_run,
 )
 
@@ -68,6 +69,22 @@ def test_a_finished_sweep_has_every_part(tmp_path: Path) -> None:
     for text in (readme, page):
         assert "2 jobs: 2 finished." in text
         assert "Seed 0 after 4 optimizer steps" in text
+
+
+def test_other_samplings_have_a_table(tmp_path: Path) -> None:
+    """Breaks if evaluations in the jobs' folders are not shown, or damage to one stops the rest."""
+    for number, strength in enumerate([1.0, 10.0]):
+        config = configuration(strength=strength)
+        run = write_run(tmp_path / f"s/{number}", [f"lambda={strength:g}"], config=config)
+        write_evaluation(run, {"memoryless": (1.0, 2.0), "pretrained": (0.5, 1.5)})
+    readme = (report_on(tmp_path / "s", tmp_path / "out") / "README.md").read_text()
+    assert "## Under other samplings" in readme
+    row = "| pretrained, eta 0, 5 steps | `lambda=10` | prompts (1 seed) | 1.50 ± 0.20 |"
+    assert f"{row} 1.000 ± 0.098 |" in readme
+    (tmp_path / "s/1/evaluation/metrics.csv").write_text("schedule,eta\nmemoryless,none\n")
+    readme = (report_on(tmp_path / "s", tmp_path / "out") / "README.md").read_text()
+    assert "metrics.csv cannot be read" in readme
+    assert "| pretrained, eta 0, 5 steps | `lambda=1` |" in readme
 
 
 def test_failures_are_explained_and_can_be_run_again(tmp_path: Path) -> None:
