@@ -118,4 +118,6 @@ def _replacing(target: str) -> tuple[str, ...]:
         for line in (conf_dir() / "method" / "adjoint_matching.yaml").read_text().splitlines()
         if line[0].islower()
     ]
-    return (*(f"~method.{name}" for name in names), f"method._target_={target}")
+    # Hydra takes a key whose value is null for missing, and does not delete it.
+    deleted = [each for name in names for each in (f"method.{name}=0", f"~method.{name}")]
+    return (*deleted, f"method._target_={target}")
