@@ -11,14 +11,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soc_ft.core.adjoint import AdjointAt, AdjointSolution, lean_adjoint
+    from soc_ft.core.adjoint import AdjointAt, AdjointSolution, full_adjoint, lean_adjoint
+    from soc_ft.core.annealing import next_strength
     from soc_ft.core.buffer import ReplayBuffer
     from soc_ft.core.condition import Condition
-    from soc_ft.core.losses import adjoint_matching_loss, control, control_cost
+    from soc_ft.core.losses import (
+        adjoint_matching_loss,
+        control,
+        control_cost,
+        denoising_error,
+    )
     from soc_ft.core.mask import QuantileMask
     from soc_ft.core.noise import normal, seed_for, uniform
-    from soc_ft.core.policy import log_density, transition_noise
+    from soc_ft.core.policy import log_density, noise_log_density, transition_noise
     from soc_ft.core.process import Predictor, Process, match_leading
+    from soc_ft.core.prompt_statistics import PromptStatistics
     from soc_ft.core.smoothing import smoothed_gradient
     from soc_ft.core.steps import at_steps, draw_steps, inclusion_weights, kept_steps
     from soc_ft.core.strata import Strata
@@ -38,14 +45,16 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
-    "adjoint": ("AdjointAt", "AdjointSolution", "lean_adjoint"),
+    "annealing": ("next_strength",),
+    "adjoint": ("AdjointAt", "AdjointSolution", "full_adjoint", "lean_adjoint"),
     "buffer": ("ReplayBuffer",),
     "condition": ("Condition",),
-    "losses": ("adjoint_matching_loss", "control", "control_cost"),
+    "losses": ("adjoint_matching_loss", "control", "control_cost", "denoising_error"),
     "mask": ("QuantileMask",),
     "noise": ("normal", "seed_for", "uniform"),
-    "policy": ("log_density", "transition_noise"),
+    "policy": ("log_density", "noise_log_density", "transition_noise"),
     "process": ("Predictor", "Process", "match_leading"),
+    "prompt_statistics": ("PromptStatistics",),
     "smoothing": ("smoothed_gradient",),
     "steps": ("at_steps", "draw_steps", "inclusion_weights", "kept_steps"),
     "strata": ("Strata",),
@@ -63,6 +72,7 @@ __all__ = [
     "PredictionType",
     "Predictor",
     "Process",
+    "PromptStatistics",
     "QuantileMask",
     "ReplayBuffer",
     "Strata",
@@ -75,9 +85,11 @@ __all__ = [
     "control_cost",
     "ddim",
     "ddim_on_grid",
+    "denoising_error",
     "differentiable_rollout",
     "draw_steps",
     "effective_sample_size",
+    "full_adjoint",
     "inclusion_weights",
     "kept_steps",
     "lean_adjoint",
@@ -85,6 +97,8 @@ __all__ = [
     "log_ratio",
     "match_leading",
     "nats_efficiency",
+    "next_strength",
+    "noise_log_density",
     "normal",
     "normalised_weights",
     "path_control_cost",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from soc_ft.core.condition import Condition
+from soc_ft.core.losses import control, control_cost
 from soc_ft.core.process import Predictor, Process
 
 AdjointAt = Literal["current", "next"]
@@ -119,3 +120,49 @@ def _validate(
         raise ValueError(f"first_step has shape {tuple(shape)} for {batch} samples")
     if not 0 <= first_steps[0] <= first_steps[-1] <= process.num_steps:
         raise ValueError(f"first_step must lie in [0, {process.num_steps}], got {first_steps}")
+
+
+@torch.no_grad()
+def full_adjoint(
+    predict: Predictor,
+    predict_base: Predictor,
+    process: Process,
+    states: Tensor,
+    terminal: Tensor,
+    condition: Condition,
+) -> AdjointSolution:
+    """Gradients a_k of the cost to go, of the controlled process, along given states.
+
+    a_k = (d m_k / dx)^T a_{k+1} + grad_x |sqrt(delta) u_k|^2 / 2, with the mean m_k of the trained
+    model: the adjoint that the lean one leaves two terms out of (Domingo-Enrich et al. 2024,
+    Adjoint Matching, section 4), here in discrete time.
+
+    Args:
+        predict: output of the model that sampled, differentiable in its first argument.
+        predict_base: output of the base model, likewise.
+        process: K transitions with sigma > 0.
+        states: (B, K+1, *latent).
+        terminal: (B, *latent), a_K = -lambda * grad r.
+        condition: B rows.
+
+    Returns:
+        Adjoints and base predictions at all steps.
+
+    Raises:
+        ValueError: the states do not fit the process.
+    """
+    _validate(process, states, (len(states),), [0])
+    adjoints = torch.zeros_like(states)
+    base_predictions = torch.zeros_like(states[:, 1:])
+    adjoints[:, -1] = a = terminal
+    for k in reversed(range(process.num_steps)):
+        with torch.enable_grad():
+            x = states[:, k].detach().requires_grad_()
+            t = process.times_of(k, x)
+            f, base = predict(x, t, condition), predict_base(x, t, condition)
+            cost = control_cost(control(f, base, process.control_gain_of(k, x))).sum()
+            value = (process.mean(k, x, f) * a).sum() + cost
+            (a,) = torch.autograd.grad(value, x)
+        adjoints[:, k] = a
+        base_predictions[:, k] = base.detach()
+    return AdjointSolution(adjoints, base_predictions)

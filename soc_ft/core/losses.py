@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from soc_ft.core.process import match_leading
+from soc_ft.core.process import Process, match_leading
 
 
 def control(prediction: Tensor, base_prediction: Tensor, control_gain: Tensor) -> Tensor:
@@ -38,3 +38,20 @@ def adjoint_matching_loss(control: Tensor, adjoint: Tensor, sigma: Tensor) -> Te
 def control_cost(control: Tensor) -> Tensor:
     """1/2 || sqrt(delta) u ||^2 (N,): the step's KL divergence from the base process, in nats."""
     return control.flatten(1).square().sum(dim=1) / 2
+
+
+def denoising_error(process: Process, k: Tensor, x: Tensor, f: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error (N,) of the output f at x, whose clean latent is known.
+
+    The error of the clean prediction, divided by the output's factor in it: that of the output
+    itself, whatever the network predicts.
+
+    Args:
+        process: its noise levels.
+        k: (N,) int64, the level of each row.
+        x: (N, *latent), noised with :meth:`Process.noised`.
+        f: (N, *latent), output at x.
+        clean: (N, *latent), what was noised.
+    """
+    factor = match_leading(process.clean_f.to(x)[k], x)
+    return ((process.clean(k, x, f) - clean) / factor).flatten(1).square().mean(dim=1)

@@ -32,6 +32,20 @@ def log_density(process: Process, k: int | Tensor, x: Tensor, x_next: Tensor, f:
     return each.flatten(1).mean(dim=1)
 
 
+def noise_log_density(process: Process, noise: Tensor) -> Tensor:
+    """:func:`log_density` of sampled transitions under the output that sampled them.
+
+    Args:
+        process: its transitions, with sigma > 0.
+        noise: (B, K, *latent), z_0 to z_{K-1}.
+
+    Returns:
+        (B, K).
+    """
+    squares = noise.flatten(2).square().mean(dim=2)
+    return -squares / 2 - process.sigma.log().to(squares) - math.log(2 * math.pi) / 2
+
+
 def transition_noise(
     process: Process, k: int | Tensor, x: Tensor, x_next: Tensor, f: Tensor
 ) -> Tensor:

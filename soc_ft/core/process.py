@@ -17,7 +17,7 @@ Predictor = Callable[[Tensor, Tensor, Condition], Tensor]
 The output is the network's own: noise, velocity, clean latent or flow velocity.
 """
 
-_VECTORS = ("times", "A", "c", "sigma", "clean_x", "clean_f")
+_VECTORS = ("times", "A", "c", "sigma", "clean_x", "clean_f", "signal", "noise")
 _Table = tuple[str, torch.device, torch.dtype]
 
 
@@ -27,6 +27,7 @@ class Process:
 
         x_{k+1} = m_k(x_k; f) + sigma_k z_k,    m_k(x; f) = A_k x + c_k f
         x0_hat = clean_x_k x_k + clean_f_k f
+        x_k ~ signal_k x_0 + noise_k eps    in training
 
     DDIM, ancestral sampling and flow SDEs are of this form; a constructor of a family computes the
     vectors from noise levels and the network's prediction type (see :func:`soc_ft.core.ddim`).
@@ -38,6 +39,8 @@ class Process:
         sigma: (K,) float64 >= 0, standard deviation of the noise.
         clean_x: (K,) float64, factor of the state in the clean prediction.
         clean_f: (K,) float64, factor of the output in the clean prediction.
+        signal: (K,) float64, factor of the clean latent in what the network was trained on.
+        noise: (K,) float64, factor of the noise there.
         eta: noise level relative to the memoryless member of the family, which has 1: its end is
             independent of its start.
 
@@ -51,6 +54,8 @@ class Process:
     sigma: Tensor
     clean_x: Tensor
     clean_f: Tensor
+    signal: Tensor
+    noise: Tensor
     eta: float
     _tables: dict[_Table, Tensor] = field(default_factory=dict, init=False, repr=False)
 
@@ -120,6 +125,10 @@ class Process:
     def clean(self, k: int | Tensor, x: Tensor, f: Tensor) -> Tensor:
         """x0_hat (N, *latent), the clean latent that the output stands for, in the dtype of x."""
         return self._of("clean_x", k, x) * x + self._of("clean_f", k, x) * f.to(x.dtype)
+
+    def noised(self, k: int | Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+        """What the network was trained on at step ``k``, in the dtype of ``clean`` (N, *latent)."""
+        return self._of("signal", k, clean) * clean + self._of("noise", k, clean) * noise
 
     def _of(self, name: str, k: int | Tensor, like: Tensor) -> Tensor:
         return match_leading(self._at(name, k, like.device, like.dtype), like)

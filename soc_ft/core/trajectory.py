@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 from soc_ft.core.condition import Condition
 from soc_ft.core.losses import control, control_cost
-from soc_ft.core.process import Predictor, Process
+from soc_ft.core.process import Predictor, Process, match_leading
+
+StepCost = Callable[[int, Tensor, Tensor], Tensor]
+"""(step k, state x_k (B, *latent), output there) -> (B,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,10 @@ def differentiable_rollout(
     noise: Tensor,
     *,
     recompute: bool = False,
-) -> Tensor:
+    carries: Tensor | None = None,
+    through_inputs: bool = True,
+    cost: StepCost | None = None,
+) -> tuple[Tensor, Tensor]:
     """Run the last n transitions with gradient; what came before stays as it was sampled.
 
     Gradients reach the parameters behind ``predict`` at these n steps, and ``x``.
@@ -86,9 +93,15 @@ def differentiable_rollout(
         noise: (B, n, *latent), z_{K-n} to z_{K-1}, with 0 <= n <= K.
         recompute: keep the states alone and evaluate each step again in the backward pass, so
             that memory is that of one evaluation.
+        carries: (B, n) bool, at which of these steps a sample's output carries gradient; states
+            are not cut, so that gradient passes the other steps along the linear part of their
+            mean. None: all.
+        through_inputs: whether gradient also passes through what the network is given
+            (without it: Wu et al. 2024, DRTune, arXiv 2405.00760).
+        cost: of a step, which is added up.
 
     Returns:
-        (B, *latent), x_K.
+        (B, *latent), x_K, and (B,), the sum of the costs.
 
     Raises:
         ValueError: ``noise`` holds more steps than the process has.
@@ -97,13 +110,23 @@ def differentiable_rollout(
     if first < 0:
         raise ValueError(f"noise of {noise.shape[1]} steps for {process.num_steps} transitions")
 
-    def step(x: Tensor, z: Tensor, k: int) -> Tensor:
-        f = predict(x, process.times_of(k, x), condition)
-        return process.mean(k, x, f) + process.sigma_of(k, x) * z
+    def step(x: Tensor, z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        carried = None if carries is None else carries[:, k - first]
+        given = x if through_inputs else x.detach()
+        with torch.set_grad_enabled(carried is None or bool(carried.any())):
+            f = predict(given, process.times_of(k, x), condition)
+        if carried is not None:
+            f = torch.where(match_leading(carried, f).bool(), f, f.detach())
+        paid = x.new_zeros(len(x)) if cost is None else cost(k, given, f)
+        return process.mean(k, x, f) + process.sigma_of(k, x) * z, paid
 
+    total = x.new_zeros(len(x))
     for k, z in enumerate(noise.unbind(dim=1), start=first):
-        x = checkpoint(step, x, z, k, use_reentrant=False) if recompute else step(x, z, k)
-    return x
+        # Where no output carries gradient there is nothing to compute again.
+        again = recompute and (carries is None or bool(carries[:, k - first].any()))
+        x, paid = checkpoint(step, x, z, k, use_reentrant=False) if again else step(x, z, k)
+        total = total + paid
+    return x, total
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ def ddim(
         clean_x, clean_f = torch.zeros_like(signal), torch.ones_like(signal)
     else:
         raise ValueError(f"unknown prediction type {prediction!r}")
-    return Process(timesteps.double(), A, c, sigma, clean_x, clean_f, eta)
+    return Process(timesteps.double(), A, c, sigma, clean_x, clean_f, signal, noise, eta)
 
 
 def ddim_on_grid(

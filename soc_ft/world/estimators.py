@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +79,11 @@ def draw_estimates(
 
 def _from_step(process: Process, step: int) -> Process:
     """The transitions from a step on."""
-    names = ("times", "A", "c", "sigma", "clean_x", "clean_f")
-    vectors = {name: getattr(process, name)[step:] for name in names}
+    vectors = {
+        each.name: getattr(process, each.name)[step:]
+        for each in fields(core.Process)
+        if each.init and each.name != "eta"
+    }
     return core.Process(**vectors, eta=process.eta)
 
 

@@ -47,6 +47,8 @@ def memoryless_flow(num_steps: int) -> Process:
         sigma=sigma,
         clean_x=torch.ones_like(here),
         clean_f=-here,
+        signal=alpha,
+        noise=here,
         eta=1.0,
     )
 

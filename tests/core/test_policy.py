@@ -126,7 +126,7 @@ def test_transition_noise_is_what_sampled(process: Process) -> None:
 @pytest.mark.parametrize("sigma", [[0.0, 0.0], [0.3, 0.0]])
 def test_without_noise_there_is_none_to_recover(sigma: list[float]) -> None:
     """Breaks if a division by sigma = 0, at any step, surfaces as something else."""
-    vectors = torch.ones(3, 2, dtype=torch.float64)
+    vectors = torch.ones(5, 2, dtype=torch.float64)
     noise = torch.tensor(sigma, dtype=torch.float64)
     times = torch.tensor([1, 0], dtype=torch.float64)
     process = Process(times, *vectors[:2], noise, *vectors[1:], eta=0.0)

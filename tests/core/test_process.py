@@ -50,6 +50,8 @@ GOOD = {
     "sigma": vector(0.4, 0.2),
     "clean_x": vector(2, 1.1),
     "clean_f": vector(-1.8, -0.4),
+    "signal": vector(0.5, 0.9),
+    "noise": vector(0.8, 0.3),
     "eta": 1.0,
 }
 
@@ -67,6 +69,10 @@ def test_mean_clean_prediction_and_gain_by_hand() -> None:
     torch.testing.assert_close(valid_process().clean(0, x, f), vector(20 - 1.8, 40 + 3.6)[:, None])
     torch.testing.assert_close(valid_process().clean(1, x, f), vector(11 - 0.4, 22 + 0.8)[:, None])
     torch.testing.assert_close(valid_process().control_gain, vector(-0.7 / 0.4, -0.3 / 0.2))
+    torch.testing.assert_close(valid_process().noised(0, x, f), vector(5.8, 8.4)[:, None])
+    torch.testing.assert_close(
+        valid_process().noised(torch.tensor([1, 0]), x, f), vector(9.3, 8.4)[:, None]
+    )
     for k in range(2):
         expected = [GOOD[name][k].view(1, 1) for name in ("A", "c", "sigma")]
         assert all(map(torch.equal, valid_process().coefficients(k, x), expected))

@@ -173,7 +173,7 @@ class End:
         start = self.x if x is None else x
         return differentiable_rollout(
             self.network, self.process, self.condition, start, self.noise, recompute=recompute
-        )
+        )[0]
 
     def by_hand(self, x: Tensor) -> Tensor:
         """The same chain, written down."""
@@ -301,7 +301,7 @@ def test_a_low_precision_network_leaves_the_states_in_full_precision(recompute: 
         return x.to(torch.bfloat16).tanh()
 
     x = torch.ones(2, 3, requires_grad=True)
-    reached = differentiable_rollout(
+    reached, _ = differentiable_rollout(
         predict, cosine_process(2), no_condition(2), x, torch.ones(2, 2, 3), recompute=recompute
     )
     assert reached.dtype == torch.float32
@@ -323,10 +323,106 @@ def test_randomness_inside_the_network_is_repeated_when_recomputing() -> None:
     noise = torch.zeros(2, 2, 8)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        reached = differentiable_rollout(
+        reached, _ = differentiable_rollout(
             run, cosine_process(2), no_condition(2), x, noise, recompute=True
         )
         reached.sum().backward()
     assert len(masks) == 4
     assert torch.equal(masks[2], masks[1])
     assert torch.equal(masks[3], masks[0])
+
+
+def gradient_of(end: Tensor, network: Network) -> Tensor:
+    (gradient,) = torch.autograd.grad(end.sin().sum(), network.weight, retain_graph=True)
+    return gradient
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_outputs_that_carry_no_gradient_pass_it_on_along_the_states(recompute: bool) -> None:
+    """Breaks if states are cut with the outputs, a mask is of another step or sample, or the
+    values change."""
+    end = End(cosine_process(STEPS), STEPS)
+    carries = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    found, _ = differentiable_rollout(
+        end.network,
+        end.process,
+        end.condition,
+        end.x,
+        end.noise,
+        carries=carries,
+        recompute=recompute,
+    )
+    x = end.x
+    for k in range(STEPS):
+        f = end.network(x, end.process.times[k].float().expand(BATCH), end.condition)
+        f = torch.where(carries[:, k, None], f, f.detach())
+        process = end.process
+        x = process.A[k] * x + process.c[k] * f + process.sigma[k] * end.noise[:, k]
+    torch.testing.assert_close(found, x)
+    torch.testing.assert_close(gradient_of(found, end.network), gradient_of(x, end.network))
+
+
+def test_nothing_is_kept_of_steps_without_gradient() -> None:
+    """Breaks if a step where no sample carries gradient is recorded all the same."""
+    end = End(cosine_process(STEPS), STEPS)
+    last = torch.zeros(BATCH, STEPS, dtype=torch.bool)
+    last[:, -1] = True
+    found, _ = differentiable_rollout(
+        end.network, end.process, end.condition, end.x, end.noise, carries=last
+    )
+    states = end.states[:, -2]
+    times = end.process.times[-1].float().expand(BATCH)
+    alone = end.process.mean(STEPS - 1, states, end.network(states, times, end.condition))
+    alone = alone + end.process.sigma[-1] * end.noise[:, -1]
+    torch.testing.assert_close(gradient_of(found, end.network), gradient_of(alone, end.network))
+
+
+def test_gradient_past_the_inputs_is_a_sum_of_products_of_factors() -> None:
+    """Breaks if the chain of Jacobians stays in the graph (DRTune): the gradient is
+    sum_k (prod_{j>k} A_j) c_k (df_k / dtheta)^T dr, of the steps that carry it alone."""
+    end = End(cosine_process(STEPS), STEPS)
+    carries = torch.tensor([[1, 0, 1, 0, 1]] * BATCH).bool()
+    found, _ = differentiable_rollout(
+        end.network,
+        end.process,
+        end.condition,
+        end.x,
+        end.noise,
+        carries=carries,
+        through_inputs=False,
+    )
+    process, expected = end.process, torch.zeros_like(end.network.weight)
+    slope = found.detach().cos()
+    for k in (0, 2, 4):
+        x = end.states[:, k]
+        f = end.network(x, process.times[k].float().expand(BATCH), end.condition)
+        factor = process.A[k + 1 :].prod() * process.c[k]
+        (part,) = torch.autograd.grad((f * slope).sum() * factor, end.network.weight)
+        expected += part
+    torch.testing.assert_close(gradient_of(found, end.network), expected)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_costs_are_those_of_the_steps(recompute: bool) -> None:
+    """Breaks if a step's cost is of another state or output, or has no gradient."""
+    end = End(cosine_process(STEPS), STEPS - 2)
+
+    def cost(k: int, x: Tensor, f: Tensor) -> Tensor:
+        return k * (x * f).sum(dim=1)
+
+    _, total = differentiable_rollout(
+        end.network,
+        end.process,
+        end.condition,
+        end.x,
+        end.noise,
+        cost=cost,
+        recompute=recompute,
+    )
+    x, expected = end.x, torch.zeros(BATCH, dtype=torch.float64)
+    for k in range(2, STEPS):
+        f = end.network(x, end.process.times[k].float().expand(BATCH), end.condition)
+        expected = expected + cost(k, x, f)
+        x = end.process.mean(k, x, f) + end.process.sigma[k] * end.noise[:, k - 2]
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(gradient_of(total, end.network), gradient_of(expected, end.network))
