@@ -105,6 +105,11 @@ def _check_needs(run: RunConfig, method: Method) -> None:
             f"scheduler.eta={run.scheduler.eta:g}: method {name} needs eta >= 1, the memoryless "
             "schedules (eta < 1 is for sampling and evaluation only)"
         )
+    if needs.noise and run.scheduler.eta == 0:
+        raise ConfigError(
+            f"scheduler.eta=0: method {name} needs eta > 0: without noise transitions have no "
+            "density"
+        )
     if not needs.replay and run.buffer.passes > 1:
         raise ConfigError(
             f"buffer.passes={run.buffer.passes}: method {name} uses its samples once; set it to 1"

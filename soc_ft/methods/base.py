@@ -46,6 +46,7 @@ class Needs:
     Attributes:
         reward_gradient: the reward must be differentiable.
         memoryless: the process must forget its start (eta >= 1).
+        noise: the transitions must be random (eta > 0), so that they have a density.
         group_size: consecutive samples that share a prompt.
         anchors: further policies.
         replay: samples may be used in several passes.
@@ -54,6 +55,7 @@ class Needs:
 
     reward_gradient: bool = False
     memoryless: bool = False
+    noise: bool = False
     group_size: int = 1
     anchors: tuple[Anchor, ...] = ()
     replay: bool = True

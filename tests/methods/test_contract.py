@@ -35,6 +35,23 @@ TWO_PASSES = ("buffer.batches=1", "trainer.steps=2")
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
+ALIKE = (
+    "alignprop",
+    "continuous_adjoint",
+    "d3po",
+    "discrete_adjoint",
+    "drtune",
+    "online_dpo",
+    "refl",
+)
+"""Methods that share what they collect, or how, with one of the others."""
+
+every_kind = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in ALIKE else ()) for n in METHODS],
+)
+"""Every method too, where it takes whole runs."""
+
 
 def configured(name: str, *overrides: str) -> DictConfig:
     return composed(*SHARED, *METHODS[name], "finetune=lora", *overrides)
@@ -42,9 +59,10 @@ def configured(name: str, *overrides: str) -> DictConfig:
 
 def replayed(name: str) -> tuple[str, ...]:
     """Settings under which samples are used twice, weighted by what they are worth if possible."""
-    if method_of(name).needs.importance:
-        return (*REPLAY, "buffer.importance=future")
-    return REPLAY
+    needs = method_of(name).needs
+    if not needs.replay:
+        return ("buffer=on_policy",)
+    return (*REPLAY, "buffer.importance=future") if needs.importance else REPLAY
 
 
 def trained(name: str, folder: Path, *overrides: str) -> RewardFineTuning:
@@ -78,7 +96,7 @@ def method_of(name: str) -> Method:
     return parse(configured(name))[1]
 
 
-@every_method
+@every_kind
 def test_batch_sizes_change_nothing(name: str, tmp_path: Path) -> None:
     """Breaks when statistics are taken within a chunk, or noise is consumed, not addressed."""
     fields = type(method_of(name)).Config.model_fields
@@ -103,7 +121,7 @@ def _changes_result(option: Any) -> bool:
     return all(each.get("changes_result", True) for each in (extra, *metadata))
 
 
-@every_method
+@every_kind
 def test_a_crashed_run_resumes_bit_by_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,15 +168,15 @@ def test_a_loss_can_be_asked_for_twice(name: str) -> None:
 @every_method
 def test_the_ratio_of_the_policy_that_sampled_is_one(name: str) -> None:
     """Breaks when the two sides of an importance ratio are different laws."""
+    if not method_of(name).needs.importance:
+        pytest.skip("the method gives no ratio")
     for mode in ("trajectories", "full"):
         module = module_of(name, f"cfg_mode={mode}", *REPLAY, "buffer.log_ess=true")
-        if not module.method.needs.importance:
-            pytest.skip("the method gives no ratio")
         batch = collected(module)
         assert module.method.log_ratio(module.problem, batch).abs().max() < 1e-3
 
 
-@every_method
+@every_kind
 def test_only_the_trained_weights_are_trained(name: str, tmp_path: Path) -> None:
     """Breaks when a gradient reaches the base model or an anchor, or an update does."""
     config = configured(name, "finetune=full", "trainer.steps=2", "trainer.lr=1e-3")
@@ -175,7 +193,7 @@ def test_only_the_trained_weights_are_trained(name: str, tmp_path: Path) -> None
     assert largest_difference(module.model.trainable_state(), fresh.trainable_state()) > 0
 
 
-@every_method
+@every_kind
 def test_questions_and_evaluations_are_counted(name: str, tmp_path: Path) -> None:
     """Breaks when a method scores pictures or evaluates networks behind the counters' backs."""
     from tests.scorers import Counting
@@ -197,9 +215,14 @@ def test_what_it_needs_is_asked_for(name: str) -> None:
     needs = method_of(name).needs
     asked: list[tuple[bool, tuple[str, ...], str]] = [
         (needs.memoryless, ("scheduler.eta=0.5",), "needs eta >= 1"),
+        (needs.noise and not needs.memoryless, ("scheduler.eta=0.0",), "needs eta > 0"),
         (needs.reward_gradient, ("~reward.scale", NO_GRADIENT), "has no gradient"),
         (not needs.replay, ("buffer.passes=2",), "uses its samples once"),
-        (not needs.importance, (*REPLAY, WEIGHTED), "gives no importance ratio"),
+        (
+            not needs.importance,
+            (*REPLAY, f"buffer.passes={1 + needs.replay}", WEIGHTED),
+            "gives no importance ratio",
+        ),
         (needs.group_size > 1, ("trainer.batch_size=5",), f"groups of {needs.group_size}"),
     ]
     for refused, overrides, words in asked:
@@ -217,8 +240,8 @@ WEIGHTED = "buffer.importance=step"
 @every_method
 def test_its_options_are_checked(name: str) -> None:
     """Breaks when a method's own options are not, whoever wrote it."""
-    with pytest.raises(ConfigError, match=r"^method\.clip: unknown key"):
-        check(configured(name, "+method.clip=1"))
+    with pytest.raises(ConfigError, match=r"^method\.beat: unknown key"):
+        check(configured(name, "+method.beat=1"))
     whole = configured(name)
     for option, field in type(method_of(name)).Config.model_fields.items():
         assert field.description, f"{option} says nothing"
