@@ -1,0 +1,112 @@
+"""What methods share that follow the reward's gradient through the sampler itself."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from soc_ft import core
+from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from soc_ft.methods.problem import Problem
+
+
+class Pathwise(Method):
+    """Maximise E[r(x_K(theta))] by its gradient through the last transitions of the sampler.
+
+    Trajectories and the reward's gradient g = dr/dx_K are collected without a graph; the loss runs
+    the last transitions again, with gradient, and is -<g, x_K(theta)>, whose gradient is that of
+    -r at the policy that sampled. So samples are used once.
+
+    With the control cost the loss is -lambda <g, x_K(theta)> + KL(p || p_base) along these
+    transitions.
+    """
+
+    class Config(Method.Config):
+        """Options that most of them have."""
+
+        kl: bool = Field(
+            False, description="maximise lambda r - KL to the base model, not the reward alone"
+        )
+
+    config: Any
+    through_inputs: ClassVar[bool] = True
+
+    @property
+    def pays(self) -> bool:
+        """Whether the control cost is part of the loss."""
+        return bool(self.config.kl)
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """A differentiable reward; noise where paths are to have a KL divergence."""
+        return Needs(reward_gradient=True, replay=False, noise=self.pays)
+
+    @abstractmethod
+    def with_gradient(self, num_steps: int) -> int:
+        """n, the last transitions that are run again; at least one."""
+
+    def carries(self, num_steps: int, keys: Tensor) -> Tensor | None:
+        """(n,) bool, which of these outputs carry gradient, in a whole round; None: all.
+
+        The same for all samples, as in the references: so no step is differentiated in vain, and
+        all processes evaluate networks equally often.
+
+        Args:
+            num_steps: K.
+            keys: (K,), uniform in [0, 1), the round's own.
+        """
+        return None
+
+    def collect(self, problem: Problem, request: Request) -> Experience:
+        """Trajectories, their rewards and the rewards' gradients."""
+        process, K = problem.process, problem.process.num_steps
+        noise = request.normal("trajectory", (K + 1, *request.latent_shape))
+        with problem.clock.phase("rollout"):
+            states = core.rollout(problem.trained, process, request.condition, noise).states
+        with problem.clock.phase("reward gradient"):
+            rewards, gradient = problem.reward_and_gradient(states[:, -1], request.prompts)
+        n = self.with_gradient(K)
+        tensors = {
+            "start": states[:, K - n],
+            "noise": noise[:, K - n + 1 :],
+            "end": states[:, -1],
+            "gradient": gradient,
+        }
+        round_ = request.addresses[0][0]
+        keys = core.uniform((K,), request.seed, "carries", [(round_,)])[0]
+        carries = self.carries(K, keys)
+        if carries is not None:
+            tensors["carries"] = carries.to(gradient.device).expand(len(gradient), -1)
+        return Experience(rewards, tensors)
+
+    def loss(self, problem: Problem, batch: Batch) -> Terms:
+        """-<g, x_K> of each sample, with the control cost if that is asked for."""
+        process = problem.process
+        carries = batch["carries"] if "carries" in batch.tensors else None
+        condition = batch.condition
+
+        def paid(k: int, x: Tensor, f: Tensor) -> Tensor:
+            base = problem.base(x, process.times_of(k, x), condition)
+            return core.control_cost(core.control(f, base, process.control_gain_of(k, x)))
+
+        end, cost = core.differentiable_rollout(
+            problem.trained,
+            process,
+            condition,
+            batch["start"],
+            batch["noise"],
+            recompute=True,
+            carries=carries,
+            through_inputs=self.through_inputs,
+            cost=paid if self.pays else None,
+        )
+        reward = (batch["gradient"] * end).flatten(1).sum(dim=1)
+        if not self.pays:
+            return Terms(-reward)
+        return Terms(cost - problem.reward_scale * reward, {"control_cost": cost.detach()})
