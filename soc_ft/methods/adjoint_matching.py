@@ -53,6 +53,10 @@ class AdjointMatching(Method):
     step's median length instead, which keeps their direction. Both trade bias for noise;
     ``python -m soc_ft.world.estimators`` measures how much of each.
 
+    With ``anneal`` lambda is zero at first and rises as far as samples of the present tilt can be
+    weighted into those of the next one (trust-region optimal control): the adjoint, which is
+    proportional to lambda, is scaled by the present share of it.
+
     Guidance may enter at three places: ``trajectories``, ``adjoint`` and ``control``. Where the
     control is guided no prompt is dropped, as in the reference.
     """
@@ -89,6 +93,12 @@ class AdjointMatching(Method):
             "null: none are",
         )
         mask_decay: Decay = Field(0.9, description="of the moving average of that quantile")
+        anneal: Positive | None = Field(
+            None,
+            description="lambda rises from zero, by this divergence of the tilt in nats at a time; "
+            "null: lambda from the start",
+        )
+        anneal_hold: Count = Field(10, description="rounds of samples between two rises")
         smoothing_copies: CountOrZero = Field(
             0, description="perturbed latents that the reward gradient is averaged over; 0: none"
         )
@@ -105,6 +115,7 @@ class AdjointMatching(Method):
         super().__init__(**options)
         quantile, decay = self.config.mask_quantile, self.config.mask_decay
         self.mask = None if quantile is None else core.QuantileMask(quantile, decay)
+        self.strength = 0.0
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -171,13 +182,24 @@ class AdjointMatching(Method):
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
     def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
-        """How long the adjoint of each step may be."""
+        """How long the adjoint of each step may be, and what share of lambda it stands for."""
+        found = {}
+        if self.config.anneal is not None:
+            if round_.index % self.config.anneal_hold == 0:
+                self.strength = core.next_strength(
+                    round_.rewards[round_.finite],
+                    self.strength,
+                    problem.reward_scale,
+                    self.config.anneal,
+                )
+            share = self.strength / problem.reward_scale
+            found["strength"] = round_.rewards.new_full(round_.rewards.shape, share)
         if self.config.adjoint_clip is None:
-            return {}
+            return found
         norms = round_.stats["adjoint_norm"]
         solved = round_.finite[:, None] & (norms > 0)
         median = norms.where(solved, math.nan).nanmedian(dim=0).values
-        return {"longest_adjoint": self.config.adjoint_clip * median.expand_as(norms)}
+        return found | {"longest_adjoint": self.config.adjoint_clip * median.expand_as(norms)}
 
     def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
         """Base predictions of the control, where they are not those of the adjoint solve."""
@@ -255,18 +277,21 @@ class AdjointMatching(Method):
 
     def finish_step(self, losses: Tensor) -> dict[str, float]:
         """Move the running quantile, which the next optimizer step will use."""
+        strength = {} if self.config.anneal is None else {"lambda": self.strength}
         if self.mask is None:
-            return {}
+            return strength
         masked = float((~self.mask.keep(losses)).float().mean())
         self.mask.update(losses)
-        return {"masked_share": masked, "mask_threshold": self.mask.threshold}
+        return strength | {"masked_share": masked, "mask_threshold": self.mask.threshold}
 
     def state_dict(self) -> dict[str, Any]:
-        """The running quantile."""
-        return {} if self.mask is None else {"mask": self.mask.state_dict()}
+        """The running quantile, and the present lambda."""
+        mask = {} if self.mask is None else {"mask": self.mask.state_dict()}
+        return mask | {"strength": self.strength}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the running quantile."""
+        """Go on with them."""
+        self.strength = float(state["strength"])
         if self.mask is not None:
             self.mask.load_state_dict(state["mask"])
 
@@ -318,11 +343,15 @@ class AdjointMatching(Method):
         )
 
     def _adjoint(self, batch: Batch, k: Tensor, place: Tensor) -> Tensor:
-        """(N, *latent), what the pairs are regressed on, cut to its longest length."""
+        """(N, *latent), what the pairs are regressed on: cut, and scaled to the present lambda."""
         adjoint = batch.at("adjoints", place)
+        if self.config.anneal is not None:
+            adjoint = adjoint * core.match_leading(batch["strength"], adjoint)
         if self.config.adjoint_clip is None:
             return adjoint
         longest = batch.at("longest_adjoint", k if self.config.adjoint_at == "current" else k + 1)
+        if self.config.anneal is not None:
+            longest = longest * batch["strength"]
         share = (longest / adjoint.flatten(1).norm(dim=1)).clamp(max=1)
         return adjoint * core.match_leading(share, adjoint)
 

@@ -12,7 +12,9 @@ from soc_ft import core
 from soc_ft.config import check
 from soc_ft.errors import ConfigError
 from soc_ft.methods import Batch
+from soc_ft.methods.adjoint_matching import AdjointMatching
 from soc_ft.training.module import RewardFineTuning
+from tests.methods.plane import Plane
 from tests.methods.test_contract import REPLAY, collected, configured, module_of
 
 GUIDED_CONTROL = ("cfg_mode=full", "cfg_mode.guided=[trajectories,control]")
@@ -183,7 +185,8 @@ def test_pairs_beyond_the_threshold_are_not_kept() -> None:
     assert free.weight is not None
     assert (free.weight == 1).all(), "there is no threshold before the first update"
     limit = float(free.loss.detach().sqrt().median())
-    module.method.load_state_dict({"mask": {"average": 0.1 * limit, "updates": 1}})
+    threshold = {"average": 0.1 * limit, "updates": 1}
+    module.method.load_state_dict({"mask": threshold, "strength": 0.0})
     masked = module.method.loss(module.problem, batch)
     assert torch.equal(masked.weight == 1, free.loss.detach().sqrt() <= limit)
     assert 0 < int(masked.weight.sum()) < len(batch)
@@ -271,3 +274,44 @@ def test_the_reward_gradient_is_smoothed_on_request() -> None:
     terminal = batch.tensors["adjoints"][:, -1]  # a_K, which the last step is regressed on
     expected = -module.problem.reward_scale * gradients
     torch.testing.assert_close(terminal, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_an_annealed_lambda_rises_and_scales_the_adjoint() -> None:
+    """Breaks if the adjoint keeps the last lambda, lambda rises in every round, or a resumed run
+    starts from zero."""
+    plane = Plane()
+    options = {"regression_steps": 12, "prompt_dropout": 0.0, "mask_quantile": None}
+    method = AdjointMatching(**options, adjoint_batch=500, anneal=0.05, anneal_hold=2)
+    free = AdjointMatching(**options, adjoint_batch=500)
+    seen = []
+    for number in range(3):
+        batch = plane.round(method, number, 200)
+        seen.append(method.strength)
+    rewards = plane.found.rewards if plane.found else torch.zeros(0)
+    assert 0 < seen[0] == seen[1] < seen[2] < plane.problem.reward_scale
+    assert seen[2] == core.next_strength(rewards, seen[1], plane.problem.reward_scale, 0.05)
+    share = seen[2] / plane.problem.reward_scale
+    # Before the first step of training the control is zero: the losses are ||sigma_k a||^2.
+    scaled = method.loss(plane.problem, batch).loss
+    whole = free.loss(plane.problem, plane.round(free, 2, 200)).loss
+    torch.testing.assert_close(scaled, share**2 * whole)
+    assert method.finish_step(scaled.detach()) == {"lambda": seen[2]}
+    resumed = AdjointMatching(**options, adjoint_batch=500, anneal=0.05)
+    resumed.load_state_dict(method.state_dict())
+    assert resumed.strength == seen[2]
+
+
+def test_annealing_ends_at_the_same_tilt() -> None:
+    """Breaks if lambda stops short of what was asked for."""
+    plane = Plane()
+    method = AdjointMatching(
+        regression_steps=12,
+        prompt_dropout=0.0,
+        mask_quantile=None,
+        adjoint_batch=1000,
+        anneal=0.3,
+        anneal_hold=3,
+    )
+    plane.train(method, rounds=45, batch=300, lr=0.04)
+    assert method.strength == plane.problem.reward_scale
+    assert plane.distance_to_tilt() < 0.1
