@@ -183,6 +183,7 @@ def measure(arguments: argparse.Namespace) -> str:
     """Measure the embedded model and return a Markdown table, a row a step."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from tqdm import tqdm
 
     from soc_ft.world.scorer import ShapesScorer
 
@@ -204,7 +205,8 @@ def measure(arguments: argparse.Namespace) -> str:
     generator = torch.Generator().manual_seed(arguments.seed)
     draws: dict[int, list[Draws]] = {step: [] for step in arguments.steps}
     total = process.num_steps
-    for prompt in scenes.prompt_scenes(arguments.states, arguments.seed):
+    prompts = scenes.prompt_scenes(arguments.states, arguments.seed)
+    for prompt in tqdm(prompts, desc="states", unit="state"):
         tokens = pipeline.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
         text = pipeline.text_encoder(tokens).last_hidden_state
         noise = torch.randn((1, total + 1, *shape), generator=generator)
