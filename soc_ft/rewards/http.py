@@ -99,15 +99,12 @@ class HTTPReward:
         where = f"reward server {_shown(self.url)}"
         try:
             answer = self._opened().post(self.url, json=question, timeout=self.timeout)
-            answer.raise_for_status()
+            if not answer.ok:
+                raise RunError(f"{where}: answers {answer.status_code}")
             scores = json.loads(answer.content)["scores"]
-        except requests.HTTPError as error:
-            raise RunError(f"{where}: answers {error.response.status_code}") from None
         except requests.RequestException as error:
-            reason = type(error).__name__
-            raise RunError(
-                f"{where}: gives no answer ({reason}) after {self.retries} retries"
-            ) from None
+            said = f"gives no answer ({type(error).__name__}) after {self.retries} retries"
+            raise RunError(f"{where}: {said}") from None
         except (ValueError, KeyError, TypeError):
             raise RunError(f'{where}: its answer is not {{"scores": [...]}}') from None
         if not isinstance(scores, list) or len(scores) != len(prompts):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ class Server:
 class Scripted(BaseHTTPRequestHandler):
     """Gives the answers of ``script`` one after the other, the last one for ever."""
 
-    script: list[tuple[int, str]] = []
-    asked: list[dict] = []
+    script: ClassVar[list[tuple[int, str]]] = []
+    asked: ClassVar[list[dict]] = []
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
