@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from soc_ft.errors import ConfigError
+from soc_ft.methods.base import within_trajectory
 from soc_ft.methods.pathwise import Pathwise
 from soc_ft.options import Count, Positive, Share
 
@@ -52,10 +52,8 @@ class AlignProp(Pathwise):
         Raises:
             ConfigError: more transitions are asked for than there are.
         """
-        if self.config.truncation == "last" and self.config.last > num_steps:
-            raise ConfigError(
-                f"method.last={self.config.last}: a trajectory has scheduler.num_steps={num_steps}"
-            )
+        if self.config.truncation == "last":
+            within_trajectory("last", self.config.last, num_steps)
         return 1
 
     def carries(self, num_steps: int, keys: Tensor) -> Tensor | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from soc_ft import core
+from soc_ft.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -230,6 +231,19 @@ class Terms:
     loss: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
+
+
+def within_trajectory(option: str, asked: int, num_steps: int) -> int:
+    """``asked``, the value of an option, if a trajectory has as many steps.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    if asked > num_steps:
+        raise ConfigError(
+            f"method.{option}={asked}: a trajectory has scheduler.num_steps={num_steps}"
+        )
+    return asked
 
 
 class Method(ABC):

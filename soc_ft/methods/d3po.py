@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from soc_ft import core
-from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
+from soc_ft.methods.base import (
+    Batch,
+    Experience,
+    Method,
+    Needs,
+    Request,
+    Terms,
+    within_trajectory,
+)
 from soc_ft.methods.pairs import log_densities, sample_pairs, twice
 from soc_ft.options import Count, Positive, Share
 
@@ -46,12 +53,7 @@ class D3PO(Method):
         Raises:
             ConfigError: a trajectory has fewer.
         """
-        asked = self.config.transitions or num_steps
-        if asked > num_steps:
-            raise ConfigError(
-                f"method.transitions={asked}: a trajectory has scheduler.num_steps={num_steps}"
-            )
-        return asked
+        return within_trajectory("transitions", self.config.transitions or num_steps, num_steps)
 
     def collect(self, problem: Problem, request: Request) -> Experience:
         """Pairs, which of them is better, and densities under the base model."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from soc_ft import core
-from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
+from soc_ft.methods.base import Batch, Experience, Needs, Request, Round, Terms, within_trajectory
+from soc_ft.methods.standardised import Standardised
 from soc_ft.options import Count, Positive
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from soc_ft.methods.problem import Problem
 
 
-class DDPO(Method):
+class DDPO(Standardised):
     """Raise the density of transitions whose picture is better than usual for its prompt.
 
     With rho = exp(log p - log p_old), densities averaged over the latent's dimensions, the loss of
@@ -36,7 +36,7 @@ class DDPO(Method):
     which changes no optimum and keeps the meaning of ``clip``.
     """
 
-    class Config(Method.Config):
+    class Config(Standardised.Config):
         """Options of conf/method/ddpo.yaml."""
 
         transitions: Count | None = Field(
@@ -51,9 +51,6 @@ class DDPO(Method):
             "prompt", description="what a reward is compared with: its prompt's, or all of a round"
         )
         statistics_size: Count = Field(16, description="last rewards that are kept of a prompt")
-        statistics_minimum: Count = Field(
-            16, description="fewer rewards of a prompt are compared with the whole round"
-        )
         kl: bool = Field(
             False, description="maximise lambda r - KL to the base model, not the reward alone"
         )
@@ -65,25 +62,13 @@ class DDPO(Method):
         """Groups of the size that is asked for."""
         return Needs(noise=True, group_size=self.config.group_size)
 
-    def __init__(self, **options: Any) -> None:
-        """Take the options, see :class:`Config`; no reward is known yet."""
-        super().__init__(**options)
-        self.statistics = core.PromptStatistics(
-            self.config.statistics_size, self.config.statistics_minimum
-        )
-
     def pairs_per_sample(self, num_steps: int) -> int:
         """The transitions of an optimizer step.
 
         Raises:
             ConfigError: a trajectory has fewer.
         """
-        asked = self.config.transitions or num_steps
-        if asked > num_steps:
-            raise ConfigError(
-                f"method.transitions={asked}: a trajectory has scheduler.num_steps={num_steps}"
-            )
-        return asked
+        return within_trajectory("transitions", self.config.transitions or num_steps, num_steps)
 
     def collect(self, problem: Problem, request: Request) -> Experience:
         """Sample trajectories; with ``kl`` evaluate the base model along them too."""
@@ -141,14 +126,12 @@ class DDPO(Method):
         rewards = round_.rewards.double()
         finite = round_.finite
         deviation = rewards[finite].std(correction=0) + core.PromptStatistics.EPSILON
-        advantage = torch.zeros_like(rewards)
-        known = rewards[finite]
         if self.config.statistics == "prompt":
-            prompts = [p for p, ok in zip(round_.prompts, finite.tolist(), strict=True) if ok]
             common = deviation if self.config.kl else None
-            advantage[finite] = self.statistics.standardise(prompts, known, common)
+            advantage = self.standardise(round_, rewards[None], common)[0]
         else:
-            advantage[finite] = (known - known.mean()) / deviation
+            centred = (rewards - rewards[finite].mean()) / deviation
+            advantage = torch.where(finite, centred, 0.0)
         steps = advantage[:, None].expand(-1, K)
         scale = problem.reward_scale * deviation
         if self.config.kl:
@@ -180,14 +163,6 @@ class DDPO(Method):
             u = core.control(output, base, process.control_gain_of(k, x))
             loss = loss + batch["cost_weight"] * core.control_cost(u) / x[0].numel()
         return Terms(loss, stats)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rewards of each prompt."""
-        return {"statistics": self.statistics.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with them."""
-        self.statistics.load_state_dict(state["statistics"])
 
 
 def _after(costs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Request, Terms
+from soc_ft.methods.base import Batch, Experience, Request, Terms, within_trajectory
 from soc_ft.methods.pathwise import Pathwise
 from soc_ft.options import Count, CountOrZero
 
@@ -45,11 +45,8 @@ class DRaFT(Pathwise):
         Raises:
             ConfigError: there are fewer transitions, or copies are asked for of more than one.
         """
-        last, copies = self.with_gradient(num_steps), self.config.variance_copies
-        if last > num_steps:
-            raise ConfigError(
-                f"method.last={last}: a trajectory has scheduler.num_steps={num_steps}"
-            )
+        last = within_trajectory("last", self.with_gradient(num_steps), num_steps)
+        copies = self.config.variance_copies
         if copies and last != 1:
             raise ConfigError(f"method.variance_copies={copies}: needs method.last=1")
         return 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from soc_ft.errors import ConfigError
+from soc_ft.methods.base import within_trajectory
 from soc_ft.methods.pathwise import Pathwise
 from soc_ft.options import Count
 
@@ -43,11 +43,7 @@ class DRTune(Pathwise):
         Raises:
             ConfigError: more steps are asked for than there are.
         """
-        if self.config.steps > num_steps:
-            raise ConfigError(
-                f"method.steps={self.config.steps}: a trajectory has scheduler.num_steps="
-                f"{num_steps}"
-            )
+        within_trajectory("steps", self.config.steps, num_steps)
         return 1
 
     def carries(self, num_steps: int, keys: Tensor) -> Tensor | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from soc_ft import core
-from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
+from soc_ft.methods.base import Batch, Experience, Needs, Request, Round, Terms, within_trajectory
 from soc_ft.methods.pairs import log_densities, sample_pairs
+from soc_ft.methods.standardised import Standardised
 from soc_ft.options import Count, Positive
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from soc_ft.methods.problem import Problem
 
 
-class Rebel(Method):
+class Rebel(Standardised):
     """Regress the difference of two pictures' log ratios on the difference of their rewards.
 
     With Delta the sum over transitions of log p - log p_old, densities averaged over the latent's
@@ -27,7 +27,7 @@ class Rebel(Method):
     Sums are those of each pair alone. A sample of the batch is a pair of pictures.
     """
 
-    class Config(Method.Config):
+    class Config(Standardised.Config):
         """Options of conf/method/rebel.yaml."""
 
         transitions: Count | None = Field(
@@ -35,20 +35,9 @@ class Rebel(Method):
         )
         eta: Positive = Field(1.0, description="what log ratios are multiplied by")
         shared_start: bool = Field(False, description="whether a pair starts from the same noise")
-        statistics_size: Count = Field(32, description="last rewards that are kept of a prompt")
-        statistics_minimum: Count = Field(
-            16, description="fewer rewards of a prompt are compared with the whole round"
-        )
 
     needs = Needs(noise=True)
     config: Config
-
-    def __init__(self, **options: Any) -> None:
-        """Take the options, see :class:`Config`; no reward is known yet."""
-        super().__init__(**options)
-        self.statistics = core.PromptStatistics(
-            self.config.statistics_size, self.config.statistics_minimum
-        )
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """One, a whole pair.
@@ -56,11 +45,7 @@ class Rebel(Method):
         Raises:
             ConfigError: more transitions are asked for than there are.
         """
-        if (self.config.transitions or 1) > num_steps:
-            raise ConfigError(
-                f"method.transitions={self.config.transitions}: a trajectory has "
-                f"scheduler.num_steps={num_steps}"
-            )
+        within_trajectory("transitions", self.config.transitions or 1, num_steps)
         return 1
 
     def collect(self, problem: Problem, request: Request) -> Experience:
@@ -86,13 +71,9 @@ class Rebel(Method):
         """Differences of standardised rewards (n,)."""
         import torch
 
-        ok = round_.finite
         both = torch.stack([round_.stats["first_reward"], round_.stats["second_reward"]])
-        prompts = [p for p, fine in zip(round_.prompts, ok.tolist(), strict=True) if fine]
-        advantage = torch.zeros_like(both, dtype=torch.float64)
-        standardised = self.statistics.standardise([*prompts, *prompts], both[:, ok].flatten())
-        advantage[:, ok] = standardised.view(2, -1)
-        return {"difference": (advantage[0] - advantage[1]).float()}
+        first, second = self.standardise(round_, both)
+        return {"difference": (first - second).float()}
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """Of each pair, all its transitions in one graph."""
@@ -107,11 +88,3 @@ class Rebel(Method):
         moved = change[:, 0] - change[:, 1]
         loss = (self.config.eta * moved - batch["difference"]).square()
         return Terms(loss, {"log_ratio": moved.detach().abs()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rewards of each prompt."""
-        return {"statistics": self.statistics.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with them."""
-        self.statistics.load_state_dict(state["statistics"])

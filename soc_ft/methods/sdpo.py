@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from soc_ft import core
-from soc_ft.errors import ConfigError
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
+from soc_ft.methods.base import Batch, Experience, Needs, Request, Round, Terms, within_trajectory
 from soc_ft.methods.pairs import PairPaths, log_densities, sample_pairs
+from soc_ft.methods.standardised import Standardised
 from soc_ft.options import Count, Positive, Share
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LEAST = 1e-3
 """Similarities below are raised to it: negative ones would make weights of any size and sign."""
 
 
-class SDPO(Method):
+class SDPO(Standardised):
     """Regress differences of log ratios, step by step, on differences of dense advantages.
 
     A pair of trajectories starts from one noise. Three clean predictions of each are decoded and
@@ -37,7 +37,7 @@ class SDPO(Method):
     batch is a pair of pictures.
     """
 
-    class Config(Method.Config):
+    class Config(Standardised.Config):
         """Options of conf/method/sdpo.yaml."""
 
         transitions: Count = Field(
@@ -47,20 +47,9 @@ class SDPO(Method):
         advantage_clip: Positive = Field(5.0, description="largest absolute advantage")
         discount: Share = Field(0.99, description="of rewards of later steps in a return")
         decay: Share = Field(0.99, description="weight of step k is decay^k: early steps first")
-        statistics_size: Count = Field(32, description="last returns that are kept of a prompt")
-        statistics_minimum: Count = Field(
-            16, description="fewer returns of a prompt are compared with the whole round"
-        )
 
     needs = Needs(noise=True)
     config: Config
-
-    def __init__(self, **options: Any) -> None:
-        """Take the options, see :class:`Config`; no return is known yet."""
-        super().__init__(**options)
-        self.statistics = core.PromptStatistics(
-            self.config.statistics_size, self.config.statistics_minimum
-        )
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps of an optimizer step.
@@ -68,12 +57,7 @@ class SDPO(Method):
         Raises:
             ConfigError: a trajectory has fewer.
         """
-        if self.config.transitions > num_steps:
-            raise ConfigError(
-                f"method.transitions={self.config.transitions}: a trajectory has "
-                f"scheduler.num_steps={num_steps}"
-            )
-        return self.config.transitions
+        return within_trajectory("transitions", self.config.transitions, num_steps)
 
     def collect(self, problem: Problem, request: Request) -> Experience:
         """Pairs, and the returns of each step."""
@@ -125,14 +109,10 @@ class SDPO(Method):
         """Differences of clamped advantages (n, K)."""
         import torch
 
-        ok = round_.finite
         both = torch.stack([round_.stats["first_return"], round_.stats["second_return"]])
-        prompts = [p for p, fine in zip(round_.prompts, ok.tolist(), strict=True) if fine]
-        advantage = torch.zeros_like(both, dtype=torch.float64)
-        known = self.statistics.standardise([*prompts, *prompts], both[:, ok].flatten(0, 1))
         limit = self.config.advantage_clip
-        advantage[:, ok] = known.clamp(-limit, limit).unflatten(0, (2, -1))
-        return {"difference": (advantage[0] - advantage[1]).float()}
+        first, second = self.standardise(round_, both).clamp(-limit, limit)
+        return {"difference": (first - second).float()}
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """Of each pair at its steps of this pass."""
@@ -152,14 +132,6 @@ class SDPO(Method):
         )
         cut = (clipped.detach() > free.detach()).float()
         return Terms(torch.maximum(free, clipped), {"clipped_share": cut})
-
-    def state_dict(self) -> dict[str, Any]:
-        """The returns of each prompt."""
-        return {"statistics": self.statistics.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with them."""
-        self.statistics.load_state_dict(state["statistics"])
 
 
 def _cosine(latents: Tensor, other: Tensor) -> Tensor:
