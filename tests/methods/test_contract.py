@@ -35,20 +35,12 @@ TWO_PASSES = ("buffer.batches=1", "trainer.steps=2")
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
-ALIKE = (
-    "alignprop",
-    "continuous_adjoint",
-    "d3po",
-    "discrete_adjoint",
-    "drtune",
-    "online_dpo",
-    "refl",
-)
-"""Methods that share what they collect, or how, with one of the others."""
+KINDS = ("adjoint_matching", "ddpo", "draft", "sdpo", "reinforce", "grouped_regression")
+"""One of each way to collect and to learn; the others share theirs with one of these."""
 
 every_kind = pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in ALIKE else ()) for n in METHODS],
+    [pytest.param(n, marks=() if n in KINDS else pytest.mark.slow) for n in METHODS],
 )
 """Every method too, where it takes whole runs."""
 
@@ -209,7 +201,7 @@ def test_questions_and_evaluations_are_counted(name: str, tmp_path: Path) -> Non
     assert bool(Counting.differentiated) == method_of(name).needs.reward_gradient
 
 
-@every_method
+@every_kind
 def test_what_it_needs_is_asked_for(name: str) -> None:
     """Breaks when a configuration that cannot work is found out after the model has loaded."""
     needs = method_of(name).needs
