@@ -63,6 +63,13 @@ class Pathwise(Method):
         """
         return None
 
+    def carried(self, num_steps: int, batch: Batch) -> Tensor | None:
+        """:meth:`carries` of the round that a batch is from."""
+        round_ = batch.addresses[0][0]
+        keys = core.uniform((num_steps,), batch.seed, "carries", [(round_,)])[0]
+        carries = self.carries(num_steps, keys)
+        return None if carries is None else carries.to(batch.rows.device)
+
     def collect(self, problem: Problem, request: Request) -> Experience:
         """Trajectories, their rewards and the rewards' gradients."""
         process, K = problem.process, problem.process.num_steps
@@ -78,17 +85,12 @@ class Pathwise(Method):
             "end": states[:, -1],
             "gradient": gradient,
         }
-        round_ = request.addresses[0][0]
-        keys = core.uniform((K,), request.seed, "carries", [(round_,)])[0]
-        carries = self.carries(K, keys)
-        if carries is not None:
-            tensors["carries"] = carries.to(gradient.device).expand(len(gradient), -1)
         return Experience(rewards, tensors)
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:
         """-<g, x_K> of each sample, with the control cost if that is asked for."""
         process = problem.process
-        carries = batch["carries"] if "carries" in batch.tensors else None
+        carries = self.carried(process.num_steps, batch)
         condition = batch.condition
 
         def paid(k: int, x: Tensor, f: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ class Pathwise(Method):
             batch["start"],
             batch["noise"],
             recompute=True,
-            carries=carries,
+            carries=None if carries is None else carries.expand(len(batch), -1),
             through_inputs=self.through_inputs,
             cost=paid if self.pays else None,
         )

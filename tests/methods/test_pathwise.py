@@ -138,9 +138,9 @@ def test_drtune_moves_the_picture_along_the_factors_alone(plane: Plane) -> None:
     process, method = plane.problem.process, DRTune(steps=3)
     K = process.num_steps
     batch = plane.round(method, 0, COUNT)
-    carries = batch.tensors["carries"]
-    assert (carries == carries[:1]).all()
-    steps = carries[0].nonzero().flatten().tolist()
+    carries = method.carried(K, batch)
+    assert carries is not None
+    steps = carries.nonzero().flatten().tolist()
     assert [b - a for a, b in itertools.pairwise(steps)] == [K // 3] * 2
     states = plane.states(0, COUNT)
     end = states[:, -1].requires_grad_()
@@ -187,7 +187,8 @@ def test_alignprop_keeps_the_linear_part_of_steps_that_carry_nothing(plane: Plan
         found(plane, AlignProp(truncation="last", last=4)), found(plane, DRaFT(last=4))
     )
     batch = plane.round(AlignProp(), 0, COUNT)
-    carries = batch.tensors["carries"][0]
+    carries = AlignProp().carried(plane.problem.process.num_steps, batch)
+    assert carries is not None
     assert 0 < int(carries.sum()) < len(carries)
     reached = found(plane, AlignProp()).flatten(1).abs().sum(dim=1) > 0
     assert torch.equal(reached, carries)
@@ -207,3 +208,15 @@ def test_refl_differentiates_one_clean_prediction(plane: Plane) -> None:
     assert 0 < int((rewards < 0.5).sum()) < COUNT
     expected = gradient(plane, -rewards * (rewards < 0.5))
     torch.testing.assert_close(found(plane, method), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [AlignProp(), DRTune(steps=2)], ids=lambda m: type(m).__name__)
+def test_a_sample_without_finite_numbers_is_evaluated_like_the_others(
+    plane: Plane, method: AlignProp | DRTune
+) -> None:
+    """Breaks if a micro-batch of such samples alone has no gradient at all: the run would end."""
+    batch = plane.round(method, 0, COUNT)
+    for tensor in batch.tensors.values():
+        tensor[3] = 0
+    alone = batch.select(batch.rows == 3)
+    assert method.loss(plane.problem, alone).loss.requires_grad
