@@ -107,8 +107,8 @@ class D3PO(Method):
         ratio = (density - batch.at("base_log_density", place)).exp().clamp(1 - clip, 1 + clip)
         margin = (ratio[:, 0].log() - ratio[:, 1].log()) * batch["preference"]
         unequal = (batch["preference"] != 0).float()
-        right = (margin.detach() > 0).float()
-        return Terms(-logsigmoid(self.config.beta * margin), {"preferred_share": right}, unequal)
+        loss = -logsigmoid(self.config.beta * margin)
+        return Terms(loss, {"preference": (-loss.detach()).exp()}, unequal)
 
 
 def _at(states: Tensor, steps: Tensor) -> Tensor:

@@ -64,6 +64,5 @@ class OnlineDPO(Method):
         first, second = error - before
         margin = -batch["preference"] * (first - second)
         unequal = (batch["preference"] != 0).float()
-        right = (margin.detach() > 0).float()
         loss = -logsigmoid(self.config.beta / 2 * margin)
-        return Terms(loss, {"preferred_share": right}, unequal)
+        return Terms(loss, {"preference": (-loss.detach()).exp()}, unequal)
