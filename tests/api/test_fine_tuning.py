@@ -63,6 +63,7 @@ def test_the_record_is_that_of_the_model_not_of_the_experiment(tmp_path: Path) -
         model,
         tmp_path / "run",
         "experiment=quickstart",
+        "cfg_mode=trajectories",
         "seed=3",
         "trainer.steps=1",
         "scheduler.eta=1.1",
