@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from soc_ft.errors import ConfigError, RunError
-from soc_ft.options import Count, CountOrZero, Positive
+from soc_ft.options import BatchSize, Count, CountOrZero, Positive, WithoutEffect
 
 if TYPE_CHECKING:
     import requests
@@ -35,10 +35,10 @@ class HTTPReward:
     def __init__(
         self,
         url: str,
-        batch_size: Count = 16,
-        parallel: Count = 4,
-        timeout: Positive = 60.0,
-        retries: CountOrZero = 5,
+        batch_size: BatchSize = 16,
+        parallel: WithoutEffect[Count] = 4,
+        timeout: WithoutEffect[Positive] = 60.0,
+        retries: WithoutEffect[CountOrZero] = 5,
     ) -> None:
         """Say where the server is; it is asked when the first pictures come.
 

@@ -169,7 +169,7 @@ def test_a_wrong_line_is_answered_with_one(
     [
         ("train", ["hydra/launcher: local, slurm", "sweep: cfg, lambda", "cfg_mode: full, none"]),
         ("bench", ["finetune: full, lora, offset", "evaluations: 20"]),
-        ("evaluate", ["metrics: aesthetic", "prompts: default", "samples_per_prompt: 2"]),
+        ("evaluate", ["metrics: aesthetic", "prompts: animals, default", "samples_per_prompt: 2"]),
         ("sample", ["samples_per_prompt: 4", "checkpoint: last       # last, best"]),
         ("weights", ["reward: aesthetic", "soc-ft weights reward=hpsv2"]),
     ],

@@ -20,7 +20,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     ("arguments", "word"),
     [
         (["lambda=-1"], "lambda"),
-        (["method=adjoint"], "did you mean adjoint_matching"),
+        (["method=adjoint_match"], "did you mean adjoint_matching"),
         (["nothing=1"], "nothing"),
         (["method.nothing=1"], "method.nothing"),
         (["model.path=/nowhere"], "/nowhere"),

@@ -88,6 +88,7 @@ WITHOUT_EFFECT = {
     "buffer.device",
     *("model.attention", "model.network_checkpointing", "model.decoder_checkpointing"),
     "method.adjoint_batch",
+    *("reward.parallel", "reward.timeout", "reward.retries"),
     *(f"reward.{name}batch_size" for name in ("", "rewards.imagereward.", "rewards.hpsv2.")),
 }
 """Keys of conf/ that change memory, speed or what is kept; besides all of ``tracking``."""
