@@ -262,10 +262,10 @@ def test_it_is_checked_before_torch_is_imported(name: str) -> None:
     "names",
     [
         pytest.param(("adjoint_matching",), id="adjoint_matching"),
-        pytest.param(tuple(METHODS)[1:], id="others", marks=pytest.mark.slow),
+        pytest.param(KINDS[1:], id="others", marks=pytest.mark.slow),
     ],
 )
-def test_two_processes_train_every_method_as_one_does(
+def test_two_processes_train_every_kind_as_one_does(
     names: tuple[str, ...], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Breaks when ranks repeat noise or prompts, or statistics or gradients are not global."""
