@@ -16,6 +16,9 @@ from soc_ft.files import replace_file
 BASE, FINE_TUNED = "base model", "fine-tuned"
 """What pictures are of, if a run made them."""
 
+OWN_SCHEDULE = "fine-tuning schedule"
+"""What the schedule of a run's own validations is called."""
+
 METADATA = "metadata.jsonl"
 """One object a line, with ``file_name`` and ``prompt``: what Hugging Face calls an imagefolder."""
 

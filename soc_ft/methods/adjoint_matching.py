@@ -325,21 +325,40 @@ class AdjointMatching(Method):
         first_steps = steps.flatten(1).amin(1).cpu()
         total = problem.process.num_steps
         solutions = [
-            core.lean_adjoint(
-                partial(problem.base, place="adjoint"),
-                problem.process,
+            self._adjoint_solution(
+                problem,
                 states[rows],
                 -problem.reward_scale * gradient[rows],
                 condition[rows],
                 first_steps[rows],
-                adjoint_at=self.config.adjoint_at,
-                call_from=total - problem.most(total - int(first_steps[rows].min())),
+                total - problem.most(total - int(first_steps[rows].min())),
             )
             for rows in chunks(len(states), self.config.adjoint_batch)
         ]
         return (
             torch.cat([solution.adjoints for solution in solutions]),
             torch.cat([solution.base_predictions for solution in solutions]),
+        )
+
+    def _adjoint_solution(
+        self,
+        problem: Problem,
+        states: Tensor,
+        terminal: Tensor,
+        condition: Condition,
+        first_steps: Tensor,
+        call_from: int,
+    ) -> core.AdjointSolution:
+        """Adjoints of some of the samples; arguments as of ``core.lean_adjoint``."""
+        return core.lean_adjoint(
+            partial(problem.base, place="adjoint"),
+            problem.process,
+            states,
+            terminal,
+            condition,
+            first_steps,
+            adjoint_at=self.config.adjoint_at,
+            call_from=call_from,
         )
 
     def _adjoint(self, batch: Batch, k: Tensor, place: Tensor) -> Tensor:

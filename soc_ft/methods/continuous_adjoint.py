@@ -23,31 +23,21 @@ class ContinuousAdjoint(AdjointMatching):
     the discrete adjoint; at the optimum the terms that the lean adjoint leaves out cancel.
     """
 
-    def _solve(
+    def _adjoint_solution(
         self,
         problem: Problem,
-        condition: Condition,
         states: Tensor,
-        gradient: Tensor,
-        steps: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Adjoints (B, K+1, *latent) and base predictions (B, K, *latent), at all steps."""
-        import torch
-
-        from soc_ft.methods.problem import chunks
-
-        solutions = [
-            core.full_adjoint(
-                partial(problem.trained, place="adjoint"),
-                partial(problem.base, place="adjoint"),
-                problem.process,
-                states[rows],
-                -problem.reward_scale * gradient[rows],
-                condition[rows],
-            )
-            for rows in chunks(len(states), self.config.adjoint_batch)
-        ]
-        return (
-            torch.cat([solution.adjoints for solution in solutions]),
-            torch.cat([solution.base_predictions for solution in solutions]),
+        terminal: Tensor,
+        condition: Condition,
+        first_steps: Tensor,
+        call_from: int,
+    ) -> core.AdjointSolution:
+        """At all steps, whichever are regressed."""
+        return core.full_adjoint(
+            partial(problem.trained, place="adjoint"),
+            partial(problem.base, place="adjoint"),
+            problem.process,
+            states,
+            terminal,
+            condition,
         )

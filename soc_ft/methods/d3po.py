@@ -16,7 +16,7 @@ from soc_ft.methods.base import (
     Terms,
     within_trajectory,
 )
-from soc_ft.methods.pairs import log_densities, sample_pairs, twice
+from soc_ft.methods.pairs import log_densities, sample_pairs
 from soc_ft.options import Count, Positive, Share
 
 if TYPE_CHECKING:
@@ -85,11 +85,8 @@ class D3PO(Method):
         process, found = problem.process, []
         with problem.clock.phase("base model"):
             for place, k in enumerate(kept.unbind(dim=1)):
-                flat = x[:, :, place].transpose(0, 1).flatten(0, 1)
-                then = after[:, :, place].transpose(0, 1).flatten(0, 1)
-                steps = k.repeat(2)
-                f = problem.base(flat, process.times_of(steps, flat), twice(request.condition))
-                found.append(core.log_density(process, steps, flat, then, f).view(2, -1).T)
+                at = x[:, :, place], after[:, :, place]
+                found.append(log_densities(problem.base, process, k, *at, request.condition))
         return torch.stack(found, dim=1)
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:
@@ -98,7 +95,8 @@ class D3PO(Method):
 
         place, clip = batch.slot("places"), self.config.clip
         density = log_densities(
-            problem,
+            problem.trained,
+            problem.process,
             batch.slot("steps"),
             batch.at("states", place),
             batch.at("next_states", place),

@@ -10,7 +10,7 @@ from soc_ft import core
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from soc_ft.core import Condition
+    from soc_ft.core import Condition, Predictor, Process
     from soc_ft.methods.base import Request
     from soc_ft.methods.problem import Problem
 
@@ -75,19 +75,24 @@ def twice(condition: Condition) -> Condition:
 
 
 def log_densities(
-    problem: Problem, k: Tensor, x: Tensor, x_next: Tensor, condition: Condition
+    predict: Predictor,
+    process: Process,
+    k: Tensor,
+    x: Tensor,
+    x_next: Tensor,
+    condition: Condition,
 ) -> Tensor:
-    """Log-densities (N, 2), per dimension, of both transitions of N pairs under the trained model.
+    """Log-densities (N, 2), per dimension, of both transitions of N pairs.
 
     Args:
-        problem: what was sampled.
+        predict: output of the model whose densities are asked for.
+        process: its transitions, with sigma > 0.
         k: (N,) int64, the step, the same for both.
         x: (N, 2, *latent), states.
         x_next: (N, 2, *latent), the states after them.
         condition: N rows.
     """
-    process = problem.process
     flat, after = x.transpose(0, 1).flatten(0, 1), x_next.transpose(0, 1).flatten(0, 1)
     steps = k.repeat(2)
-    output = problem.trained(flat, process.times_of(steps, flat), twice(condition))
+    output = predict(flat, process.times_of(steps, flat), twice(condition))
     return core.log_density(process, steps, flat, after, output).view(2, -1).T

@@ -83,7 +83,8 @@ class Rebel(Standardised):
         rows = batch.rows.repeat_interleave(n)
         paths, old = batch.tensors["paths"], batch.tensors["old_log_density"]
         condition = batch.conditions[rows]
-        density = log_densities(problem, k, paths[rows, k], paths[rows, k + 1], condition)
+        x, after = paths[rows, k], paths[rows, k + 1]
+        density = log_densities(problem.trained, problem.process, k, x, after, condition)
         change = (density - old[rows, k]).view(N, n, 2).sum(dim=1)
         moved = change[:, 0] - change[:, 1]
         loss = (self.config.eta * moved - batch["difference"]).square()

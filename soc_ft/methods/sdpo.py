@@ -83,16 +83,19 @@ class SDPO(Standardised):
         import torch
 
         process, K = problem.process, problem.process.num_steps
-        x, f = paths.states[:, :, :-1].flatten(0, 1), paths.predictions.flatten(0, 1)
+        x, f = (  # all first, then all second ones: samples in their order, as scores of parts are
+            each.transpose(0, 1).flatten(0, 1)
+            for each in (paths.states[:, :, :-1], paths.predictions)
+        )
         clean = torch.stack([process.clean(k, x[:, k], f[:, k]) for k in range(K)], dim=1)
         similar_to_first, similar_to_last = (_cosine(clean, clean[:, end]) for end in (0, -1))
         anchor = (similar_to_first + similar_to_last).argmin(dim=1)
         anchors = core.at_steps(clean, anchor)
         similar_to_anchor = _cosine(clean, anchors)
         B = len(request.prompts)
-        prompts = [prompt for prompt in request.prompts for _ in range(2)]
+        ends = torch.cat([clean[:, 0], anchors, clean[:, -1]])
         with problem.clock.phase("reward"):
-            scored = problem.reward_of(torch.cat([clean[:, 0], anchors, clean[:, -1]]), prompts * 3)
+            scored = problem.reward_of(ends, list(request.prompts) * 6)
         rewards = scored.view(3, -1)
         weights = torch.stack([similar_to_first, similar_to_anchor, similar_to_last])
         weights = weights.clamp(min=_LEAST)
@@ -103,7 +106,7 @@ class SDPO(Standardised):
         total[:, -1] = dense[:, -1]
         for k in reversed(range(K - 1)):
             total[:, k] = dense[:, k] + self.config.discount * total[:, k + 1]
-        return rewards[2].view(B, 2), total.view(B, 2, K)
+        return rewards[2].view(2, B).T, total.view(2, B, K).transpose(0, 1)
 
     def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
         """Differences of clamped advantages (n, K)."""
@@ -118,11 +121,11 @@ class SDPO(Standardised):
         """Of each pair at its steps of this pass."""
         import torch
 
-        K, clip = problem.process.num_steps, self.config.clip
+        process, K, clip = problem.process, problem.process.num_steps, self.config.clip
         place = (batch.pass_index * self.config.transitions + batch.slots) % K
         k = batch.at("order", place)
         x, after = batch.at("paths", k), batch.at("paths", k + 1)
-        density = log_densities(problem, k, x, after, batch.condition)
+        density = log_densities(problem.trained, process, k, x, after, batch.condition)
         change = density - batch.at("old_log_density", k)
         weight = self.config.decay**k
         wanted = batch.at("difference", k)

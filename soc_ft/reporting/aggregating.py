@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soc_ft.evaluation.folders import BASE
+from soc_ft.evaluation.folders import BASE, OWN_SCHEDULE
 from soc_ft.records.journal import OF_THE_OPTIMUM
 from soc_ft.reporting.reading import Metrics, RunResult
 from soc_ft.reporting.settings import Setting
@@ -157,16 +157,20 @@ def base_models(settings: Sequence[Setting]) -> list[BaseModel]:
 
 
 def evaluations(settings: Sequence[Setting]) -> list[Evaluated]:
-    """Evaluations of the settings' runs, sampling by sampling, if there is more than one sampling.
+    """Evaluations of the settings' runs, sampling by sampling.
 
-    Of one sampling alone the validations tell. Runs whose base model drew the same pictures count
-    once in the base model's means.
+    What training itself leaves at its end is none: validations tell of it. Runs whose base model
+    drew the same pictures count once in the base model's means.
     """
     samplings = dict.fromkeys(
-        each.sampling for setting in settings for run in setting.runs for each in run.evaluation
+        each.sampling
+        for setting in settings
+        for run in setting.runs
+        for each in run.evaluation
+        if not each.sampling.startswith(OWN_SCHEDULE)
     )
     found = []
-    for sampling in samplings if len(samplings) > 1 else ():
+    for sampling in samplings:
         base: list[Metrics] = []
         of_settings = []
         for setting in settings:

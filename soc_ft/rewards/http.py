@@ -65,10 +65,16 @@ class HTTPReward:
             ConfigError: it is none.
         """
         url = arguments.get("url")
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        text = url if isinstance(url, str) else ""
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
                 f"{key}.url={url}: must be the http:// or https:// address of a server"
+            )
+        if parts.username or parts.password or parts.query:
+            raise ConfigError(
+                f"{key}.url={_shown(text)}: holds a password or a query, which would be recorded "
+                "with the run; name and password belong into ~/.netrc, which is read"
             )
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from soc_ft.config.schema import Validation
 from soc_ft.core import Condition, path_control_cost
 from soc_ft.distributed import gather_rows
-from soc_ft.evaluation.folders import BASE, FINE_TUNED
+from soc_ft.evaluation.folders import BASE, FINE_TUNED, OWN_SCHEDULE
 from soc_ft.evaluation.measuring import Embedding, Metric, compared, of_prompts
 from soc_ft.evaluation.reference import beside_optimum
 from soc_ft.evaluation.sampling import Samples, sample_trajectories
@@ -218,7 +218,7 @@ class Validator:
         assert self.latest is not None
         process = self.problem.process
         block = {
-            "schedule": "fine-tuning schedule",
+            "schedule": OWN_SCHEDULE,
             "eta": process.eta,
             "num_steps": process.num_steps,
         }

@@ -18,9 +18,11 @@ from soc_ft.world import DIFFUSION, REWARD, scenes
 from soc_ft.world.quality import SCHEDULES, table_row
 
 if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
     from torch import Tensor
 
     from soc_ft.core import Condition, Predictor, Process
+    from soc_ft.world.scorer import ShapesScorer
 
 Value = Callable[["Tensor"], tuple["Tensor", "Tensor"]]
 """Clean latents (N, *latent) -> rewards (N,) and their gradients (N, *latent)."""
@@ -232,17 +234,17 @@ def measure(arguments: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _value(pipeline: object, scorer: object, prompt: str) -> Value:
+def _value(pipeline: StableDiffusionPipeline, scorer: ShapesScorer, prompt: str) -> Value:
     """Rewards of pictures of clean latents for a prompt, with gradients."""
     import torch
 
-    vae = pipeline.vae  # type: ignore[attr-defined]
+    vae = pipeline.vae
 
     def value(latents: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = latents.detach().requires_grad_()
             images = vae.decode(x / vae.config.scaling_factor).sample / 2 + 0.5
-            rewards = scorer(images.clamp(0, 1), [prompt] * len(x))  # type: ignore[operator]
+            rewards = scorer(images.clamp(0, 1), [prompt] * len(x))
             (gradient,) = torch.autograd.grad(rewards.sum(), x)
         return rewards.detach(), gradient
 

@@ -142,12 +142,19 @@ def test_evaluations_are_averaged_sampling_by_sampling(tmp_path: Path) -> None:
     assert found[5].metrics["reward"].mean == 6.0
 
 
-def test_one_sampling_alone_is_told_by_the_validations(tmp_path: Path) -> None:
-    """Breaks if every report repeats its result as an evaluation."""
-    write_seeds(tmp_path / "s", "lambda=1", [1.0])
-    (run,) = (each.parent for each in (tmp_path / "s").glob("*/config.yaml"))
-    write_evaluation(run, {"memoryless": (1.0, 2.0)})
+def test_what_training_leaves_is_no_other_sampling(tmp_path: Path) -> None:
+    """Breaks if a report repeats its result as an evaluation, or mixes evaluated runs with one that
+    was not; a single other sampling counts."""
+    write_seeds(tmp_path / "s", "lambda=1", [1.0, 2.0])
+    first, second = sorted(each.parent for each in (tmp_path / "s").glob("*/config.yaml"))
+    for run in (first, second):
+        write_evaluation(run, {"fine-tuning schedule": (1.0, 2.0)})
     assert evaluations(settings_in(tmp_path / "s")) == []
+    write_evaluation(first, {"pretrained": (1.0, 2.0)})
+    found = evaluations(settings_in(tmp_path / "s"))
+    assert [(each.sampling, each.seeds) for each in found] == [
+        ("pretrained, eta 0, 5 steps", 1)
+    ] * 2
 
 
 @pytest.mark.parametrize(

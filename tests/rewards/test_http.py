@@ -113,6 +113,14 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
         reward(torch.zeros(1, 3, 4, 4), ["a"])
 
 
+@pytest.mark.parametrize("url", ["http://me:secret@host/score", "https://host/score?token=secret"])
+def test_a_secret_in_an_address_is_refused_without_showing_it(url: str) -> None:
+    """Breaks if a password is written to config.yaml and MLflow, or to the terminal."""
+    with pytest.raises(ConfigError, match=r"^reward\.url=https?://host/score: .*netrc") as error:
+        HTTPReward.check_arguments({"url": url}, "reward")
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://", None, 8000])
 def test_an_address_is_checked(url: object) -> None:
     """Breaks if a typing mistake is found out after the model has loaded."""

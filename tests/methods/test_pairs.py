@@ -1,4 +1,4 @@
-"""Methods that compare two pictures, and reward-weighted regression, against their formulas."""
+"""Methods that compare two pictures of a prompt, against their formulas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from soc_ft.methods import Batch
 from soc_ft.methods.d3po import D3PO
 from soc_ft.methods.online_dpo import OnlineDPO
 from soc_ft.methods.rebel import Rebel
-from soc_ft.methods.rwr import RWR
 from soc_ft.methods.sdpo import SDPO
 from tests.core.closed_forms import no_condition
 from tests.methods.plane import Plane
@@ -153,34 +152,6 @@ def test_online_dpo_is_its_formula(plane: Plane) -> None:
     torch.testing.assert_close(terms.loss, expected, rtol=2e-3, atol=1e-4)
     turned = method.loss(plane.problem, swapped(batch)).loss
     torch.testing.assert_close(turned, terms.loss, rtol=1e-4, atol=1e-5)
-
-
-def test_rwr_weighs_the_error_of_the_output(plane: Plane) -> None:
-    """Breaks if weights do not have mean one, rise with a worse reward, or the error is that of the
-    clean prediction."""
-    method = RWR(levels=2, temperature=0.7)
-    batch = plane.round(method, 0, COUNT)
-    terms = method.loss(plane.problem, batch)
-    process = plane.problem.process
-    r = batch.tensors["reward"].double()
-    weights = ((r - r.mean()) / r.std(correction=0) / 0.7).exp()
-    weights = weights / weights.mean()
-    k = (batch.uniform("level", ()) * process.num_steps).long()
-    noise = batch.normal("noise", (2,))
-    clean = plane.states(0, COUNT)[batch.rows, -1]
-    x = process.signal[k].float()[:, None] * clean + process.noise[k].float()[:, None] * noise
-    f = plane.policies.trained(x, process.times_of(k, x), batch.condition)
-    expected = weights.float()[batch.rows] * (f - noise).square().mean(dim=1)
-    torch.testing.assert_close(terms.loss, expected, rtol=2e-3, atol=1e-4)
-
-
-def test_rwr_moves_towards_the_better_pictures() -> None:
-    """Breaks if better pictures do not pull harder than worse ones."""
-    plane = Plane()
-    before = plane.problem.reward_of(plane.samples(4000), [""] * 4000).mean()
-    plane.train(RWR(temperature=0.5), rounds=15, batch=300, lr=0.03)
-    after = plane.problem.reward_of(plane.samples(4000), [""] * 4000).mean()
-    assert after - before > 0.15
 
 
 def test_sdpo_interpolates_rewards_between_three_scored_predictions(plane: Plane) -> None:
