@@ -296,6 +296,13 @@ def test_an_annealed_lambda_rises_and_scales_the_adjoint() -> None:
     whole = free.loss(plane.problem, plane.round(free, 2, 200)).loss
     torch.testing.assert_close(scaled, share**2 * whole)
     assert method.finish_step(scaled.detach()) == {"lambda": seen[2]}
+    cut, cut_scaled = (
+        AdjointMatching(**options, adjoint_batch=500, adjoint_clip=1.0, anneal=anneal)
+        for anneal in (None, 0.05)
+    )
+    one, other = (each.loss(plane.problem, plane.round(each, 0, 200)) for each in (cut, cut_scaled))
+    share = cut_scaled.strength / plane.problem.reward_scale
+    torch.testing.assert_close(other.loss, share**2 * one.loss)
     resumed = AdjointMatching(**options, adjoint_batch=500, anneal=0.05)
     resumed.load_state_dict(method.state_dict())
     assert resumed.strength == seen[2]

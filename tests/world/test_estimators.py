@@ -95,6 +95,9 @@ def test_summary_of_known_draws() -> None:
     assert found["clean bias"] == pytest.approx(3.0, rel=0.05)
     assert found["adjoint bias"] == pytest.approx(0.0, abs=1e-9)
     assert inner(adjoint, score) == pytest.approx(5.0, rel=0.03)
+    # Of four draws at a time, a draw's product with itself would add 12 / 4.
+    of_few = [inner(part, part) for part in adjoint.split(4)]
+    assert sum(of_few) / len(of_few) == pytest.approx(5.0, rel=0.05)
 
 
 def test_last_step_needs_no_network(two_modes: tuple[MixtureBase, core.Process]) -> None:
