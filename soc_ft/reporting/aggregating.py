@@ -51,6 +51,7 @@ class Summary:
         metrics: by name.
         seconds: in optimizer steps, mean over runs.
         evaluations: of the network, forward and backward, mean over runs.
+        queries: pictures that the reward scored while training, mean over runs.
         peak_memory: MiB, the largest of the runs.
     """
 
@@ -58,6 +59,7 @@ class Summary:
     metrics: dict[str, Interval]
     seconds: float | None
     evaluations: float | None
+    queries: float | None
     peak_memory: float | None
 
 
@@ -137,12 +139,14 @@ def summarise(setting: Setting) -> Summary:
     step = setting.step
     seconds = [sum(run.totals("seconds_", step).values()) for run in runs]
     evaluations = [sum(run.totals("evaluations_", step).values()) for run in runs]
+    queries = [run.totals("reward_", step).get("queries", 0.0) for run in runs]
     memory = [run.peak_memory for run in runs if run.peak_memory is not None]
     return Summary(
         setting,
         _estimates([run.validations[step] for run in runs]),
         sum(seconds) / len(runs) if runs and any(seconds) else None,
         sum(evaluations) / len(runs) if runs and any(evaluations) else None,
+        sum(queries) / len(runs) if runs and any(queries) else None,
         max(memory, default=None),
     )
 

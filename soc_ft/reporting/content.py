@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from soc_ft.files import displayed
 from soc_ft.reporting.aggregating import BaseModel, Summary, evaluations, paired_differences
+from soc_ft.reporting.budgets import at_equal_cost
 from soc_ft.reporting.document import (
     Block,
     Bullets,
@@ -28,6 +29,7 @@ from soc_ft.reporting.settings import Setting, shared_choices, shared_overrides
 from soc_ft.reporting.tables import (
     counts,
     difference_table,
+    equal_cost_table,
     evaluation_table,
     failed,
     job_table,
@@ -96,8 +98,9 @@ def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Bl
                 "Means on held-out prompts with 95 % intervals: over seeds (Student's t) where "
                 "there are two or more, else over prompts (1.96 standard errors). The gain is the "
                 "paired difference of the reward to the base model, with the same prompts and "
-                "noise. Seconds and evaluations of the network (forward and backward) are those of "
-                "all optimizer steps, means over seeds; memory is the peak. Every run: ",
+                "noise. Seconds, evaluations of the network (forward and backward) and queries "
+                "(pictures that the reward scored) are those of all optimizer steps, means over "
+                "seeds; memory is the peak. Every run: ",
                 Link(RESULTS_FILE, RESULTS_FILE),
                 ".",
             )
@@ -115,6 +118,16 @@ def _result(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> list[Bl
                 )
             ),
             difference_table(differences),
+        ]
+    compared = at_equal_cost([summary.setting for summary in summaries])
+    if compared:
+        blocks += [
+            Heading("At equal cost", 3),
+            equal_cost_table(compared),
+            Paragraph(
+                "The paired gain when a setting has spent what the cheapest of them spends in "
+                "all, interpolated between validations; 95 % intervals over seeds."
+            ),
         ]
     return blocks
 

@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soc_ft.plotting.plots import new_figure, save_figure, tidy
-from soc_ft.reporting.comparison import BASE_LINE, INK, WIDTH, Comparison, Look, add_legend, wrapped
+from soc_ft.reporting.budgets import COSTS, at_equal_cost, budget_curve
+from soc_ft.reporting.comparison import (
+    BASE_LINE,
+    GREY,
+    INK,
+    WIDTH,
+    Comparison,
+    Look,
+    add_legend,
+    wrapped,
+)
 from soc_ft.reporting.curves import Curve, adjoint_profile, metric_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _BAND = (
     "Means over the seeds that reached the step, with their standard error as a band; for one seed "
@@ -29,6 +40,35 @@ def plot_training(comparison: Comparison, path: Path) -> str:
     ]
     drawn = _plot_panels(comparison, panels, path, log=False)
     return f"Reward by optimizer step. {_BAND}" if drawn else ""
+
+
+def plot_budgets(comparison: Comparison, path: Path) -> str:
+    """Gain by what was spent on it, where settings spend differently; returns the caption."""
+    uneven = at_equal_cost(comparison.settings)
+    if not uneven:
+        return ""
+    looks = comparison.looks()
+    figure = new_figure(WIDTH, 3.8)
+    for number, equal in enumerate(uneven):
+        axes = figure.add_subplot(1, len(uneven), number + 1, sharey=next(iter(figure.axes), None))
+        for setting in comparison.settings:
+            points = budget_curve(setting, equal.cost)
+            _draw(axes, points, setting.label, looks[setting.label], "o")
+        axes.axhline(0, label="base model", **BASE_LINE)
+        axes.axvline(equal.budget, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log", nonpositive="mask")
+        axes.set_xlabel(wrapped(COSTS[equal.cost]))
+        if number == 0:
+            axes.set_ylabel("reward gain over the base\nmodel, held-out prompts")
+        _plain_numbers(axes.xaxis)
+        tidy(axes)
+    add_legend(figure)
+    save_figure(figure, path)
+    return (
+        "Gain on held-out prompts by what training had spent: evaluations of the network, rewards, "
+        "seconds; logarithmic. The dotted line is what the cheapest setting spends in all, where "
+        "the table compares. Means over seeds with their standard error as a band."
+    )
 
 
 def plot_control_cost(comparison: Comparison, path: Path) -> str:
@@ -63,7 +103,7 @@ def plot_adjoint_norm(comparison: Comparison, path: Path) -> str:
     axes.set_ylabel("mean norm of the adjoint $a_k$,\ndivided by that of the terminal $a_K$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_xaxis()
-    _plain_numbers(axes)
+    _plain_numbers(axes.yaxis)
     tidy(axes)
     add_legend(figure)
     save_figure(figure, path)
@@ -132,14 +172,14 @@ def _logarithmic(axes: Axes, curves: Sequence[Curve]) -> None:
         top, bottom = values.max(), values[values > 0].min()
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(max(top / 1000, bottom / 2), 2 * top)
-        _plain_numbers(axes)
+        _plain_numbers(axes.yaxis)
 
 
-def _plain_numbers(axes: Axes) -> None:
+def _plain_numbers(axis: Axis) -> None:
     """No powers of ten; 1, 2 and 5 of each decade where there are few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

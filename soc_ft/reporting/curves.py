@@ -26,7 +26,7 @@ class Curve:
         mean, error: (n,).
     """
 
-    x: NDArray[np.int64]
+    x: NDArray[np.int64] | NDArray[np.float64]
     mean: NDArray[np.float64]
     error: NDArray[np.float64]
 
@@ -94,13 +94,15 @@ def _profile(run: RunResult) -> dict[int, float]:
 
 def _average(points: Sequence[Mapping[int, float]]) -> Curve:
     places = sorted({x for each in points for x in each})
-    estimates = []
-    for x in places:
-        values = [each[x] for each in points if math.isfinite(each.get(x, math.nan))]
-        if values:
-            estimates.append((x, mean_and_error(values)))
+    return average_at([(x, [each.get(x, math.nan) for each in points]) for x in places])
+
+
+def average_at(points: Sequence[tuple[float, Sequence[float]]]) -> Curve:
+    """The curve through places x with the values of several runs there, NaN of which are none."""
+    finite = [(x, [value for value in values if math.isfinite(value)]) for x, values in points]
+    estimates = [(x, mean_and_error(values)) for x, values in finite if values]
     return Curve(
-        np.array([x for x, _ in estimates], dtype=np.int64),
+        np.array([x for x, _ in estimates]),
         np.array([estimate.mean for _, estimate in estimates]),
         np.array([estimate.error for _, estimate in estimates]),
     )

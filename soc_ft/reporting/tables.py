@@ -16,6 +16,7 @@ from soc_ft.reporting.aggregating import (
     Summary,
     metric_names,
 )
+from soc_ft.reporting.budgets import EqualCost
 from soc_ft.reporting.document import Badge, Code, Table, Text, plain
 from soc_ft.reporting.reading import Metrics, RunResult, SweepResult
 from soc_ft.reporting.settings import Setting, differing_values
@@ -28,13 +29,14 @@ def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Ta
     """A row for each base model and each setting: means with their intervals."""
     names = _names([*bases, *summaries])
     header = ["setting", "steps", "interval over"]
-    header += [*map(_spaced, names), "seconds", "evaluations", "memory (MiB)"]
+    header += [*map(_spaced, names), "seconds", "evaluations", "queries", "memory (MiB)"]
     rows: list[list[Text]] = [
         [
             base.label,
             "0",
             _over(base.seeds, base.seeds),
             *_cells(base.metrics, names),
+            "",
             "",
             "",
             "",
@@ -52,6 +54,7 @@ def result_table(summaries: Sequence[Summary], bases: Sequence[BaseModel]) -> Ta
                 *_cells(summary.metrics, names),
                 _number(summary.seconds),
                 _number(summary.evaluations),
+                _number(summary.queries),
                 _number(summary.peak_memory),
             ]
         )
@@ -65,6 +68,15 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         [Code(d.setting.label), str(d.seeds), *_cells(d.metrics, names)] for d in differences
     ]
     return Table(["setting", "seeds", *map(_spaced, names)], rows, numbers_from=2)
+
+
+def equal_cost_table(compared: Sequence[EqualCost]) -> Table:
+    """A row for each setting: its gain for the cost that the cheapest has in all."""
+    header = ["setting", *(f"gain for {each.budget:,.0f} {each.cost}" for each in compared)]
+    rows: list[list[Text]] = [
+        [Code(label), *(str(each.gains[label]) for each in compared)] for label in compared[0].gains
+    ]
+    return Table(header, rows, numbers_from=1)
 
 
 def evaluation_table(evaluated: Sequence[Evaluated]) -> Table:

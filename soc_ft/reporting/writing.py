@@ -12,7 +12,12 @@ from soc_ft.records.job import JobState
 from soc_ft.reporting.aggregating import BaseModel, Summary, base_models, summarise
 from soc_ft.reporting.comparison import Comparison
 from soc_ft.reporting.content import NO_RESULT, RESULTS_FILE, compose
-from soc_ft.reporting.curve_plots import plot_adjoint_norm, plot_control_cost, plot_training
+from soc_ft.reporting.curve_plots import (
+    plot_adjoint_norm,
+    plot_budgets,
+    plot_control_cost,
+    plot_training,
+)
 from soc_ft.reporting.document import Picture
 from soc_ft.reporting.html import to_html
 from soc_ft.reporting.markdown import to_markdown
@@ -28,6 +33,7 @@ NOTES_FILE = "notes.md"
 PLOTS: tuple[tuple[str, str, Callable[[Comparison, Path], str]], ...] = (
     ("reward.png", "Reward", plot_reward),
     ("reward_diversity.png", "Reward against diversity", plot_tradeoff),
+    ("budgets.png", "Gain by what it costs", plot_budgets),
     ("training.png", "Training curves", plot_training),
     ("control_cost.png", "Control cost", plot_control_cost),
     ("adjoint_norm.png", "Norm of the adjoint", plot_adjoint_norm),
