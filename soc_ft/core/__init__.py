@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from soc_ft.core.adjoint import AdjointAt, AdjointSolution, full_adjoint, lean_adjoint
     from soc_ft.core.annealing import next_strength
     from soc_ft.core.buffer import ReplayBuffer
+    from soc_ft.core.clip_correction import ClipCorrection
     from soc_ft.core.condition import Condition
     from soc_ft.core.losses import (
         adjoint_matching_loss,
@@ -48,6 +49,7 @@ _MODULES = {
     "annealing": ("next_strength",),
     "adjoint": ("AdjointAt", "AdjointSolution", "full_adjoint", "lean_adjoint"),
     "buffer": ("ReplayBuffer",),
+    "clip_correction": ("ClipCorrection",),
     "condition": ("Condition",),
     "losses": ("adjoint_matching_loss", "control", "control_cost", "denoising_error"),
     "mask": ("QuantileMask",),
@@ -68,6 +70,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "AdjointAt",
     "AdjointSolution",
+    "ClipCorrection",
     "Condition",
     "PredictionType",
     "Predictor",

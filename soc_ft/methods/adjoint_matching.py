@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,7 +52,9 @@ class AdjointMatching(Method):
     another, the reward changes fast with the state. ``mask_quantile`` leaves pairs with a large
     loss out, as the reference does. ``adjoint_clip`` cuts long adjoints to a multiple of their
     step's median length instead, which keeps their direction. Both trade bias for noise;
-    ``python -m soc_ft.world.estimators`` measures how much of each.
+    ``python -m soc_ft.world.estimators`` measures how much of each. ``clip_correction`` takes most
+    of the bias off again: the mean of cut adjoints points where that of all does and is too short,
+    so it is lengthened, by step, to what uncut adjoints say along the control that was learned.
 
     With ``anneal`` lambda is zero at first and rises as far as samples of the present tilt can be
     weighted into those of the next one (trust-region optimal control): the adjoint, which is
@@ -87,6 +90,9 @@ class AdjointMatching(Method):
             None,
             description="longest adjoint, in medians of its step over the round; null: any length",
         )
+        clip_correction: bool = Field(
+            False, description="lengthen cut adjoints by what their mean lacks along the control"
+        )
         mask_quantile: Quantile | None = Field(
             0.9,
             description="pairs beyond the average of this quantile of sqrt(loss) are left out; "
@@ -116,15 +122,21 @@ class AdjointMatching(Method):
         quantile, decay = self.config.mask_quantile, self.config.mask_decay
         self.mask = None if quantile is None else core.QuantileMask(quantile, decay)
         self.strength = 0.0
+        self.correction = core.ClipCorrection() if self.config.clip_correction else None
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
 
     def pairs_per_sample(self, num_steps: int) -> int:
         """The steps that are regressed.
 
         Raises:
-            ConfigError: a trajectory has fewer steps, or some of its steps would never be drawn
-                although the loss shall stand for all.
+            ConfigError: a trajectory has fewer steps, some of its steps would never be drawn
+                although the loss shall stand for all, or what shall be corrected is not cut.
         """
+        if self.config.clip_correction and self.config.adjoint_clip is None:
+            raise ConfigError(
+                "method.clip_correction=true: makes up for what method.adjoint_clip cuts off, and "
+                "that is null; set it, for example to 1"
+            )
         steps = self.config.regression_steps
         if steps > num_steps:
             raise ConfigError(
@@ -244,14 +256,28 @@ class AdjointMatching(Method):
             base = batch.at("base_predictions", place)
         prediction = problem.trained(x, t, condition, "control", base)
         u = core.control(prediction, base, process.control_gain_of(k, x))
-        loss = core.adjoint_matching_loss(u, self._adjoint(batch, k, place), process.sigma_of(k, x))
+        sigma = process.sigma_of(k, x)
+        whole = self._adjoint(batch, place)
+        adjoint = whole if self.config.adjoint_clip is None else self._cut(batch, whole, k)
+        notes = {}
+        if self.correction is not None:
+            if batch.pass_index == 0:  # later the control knows the pairs' noise
+                along = -sigma * u.detach()
+                notes = {
+                    "step": k,
+                    "whole": (whole * along).flatten(1).sum(1),
+                    "cut": (adjoint * along).flatten(1).sum(1),
+                }
+            factors = [self.correction.factor(step) for step in range(process.num_steps)]
+            adjoint = adjoint * core.match_leading(x.new_tensor(factors)[k], adjoint)
+        loss = core.adjoint_matching_loss(u, adjoint, sigma)
         regressed = self.config.regression_steps
         inclusion = core.inclusion_weights(process.num_steps, regressed, self.strata).to(loss)[k]
         cost = core.control_cost(u.detach()) * inclusion * regressed
         weight = torch.ones_like(loss) if self.mask is None else self.mask.keep(loss).to(loss.dtype)
         if self.config.step_weighting == "unbiased":
             weight *= inclusion * regressed / process.num_steps
-        return Terms(loss, {"control_cost": cost}, weight)
+        return Terms(loss, {"control_cost": cost}, weight, notes)
 
     def steps_of(self, batch: Batch) -> Tensor:
         """The drawn steps."""
@@ -275,25 +301,32 @@ class AdjointMatching(Method):
         noise = core.transition_noise(process, k, x, x_next, predicted)
         return core.log_ratio(now, predicted, noise, process.control_gain_of(k, x))
 
-    def finish_step(self, losses: Tensor) -> dict[str, float]:
-        """Move the running quantile, which the next optimizer step will use."""
-        strength = {} if self.config.anneal is None else {"lambda": self.strength}
-        if self.mask is None:
-            return strength
-        masked = float((~self.mask.keep(losses)).float().mean())
-        self.mask.update(losses)
-        return strength | {"masked_share": masked, "mask_threshold": self.mask.threshold}
+    def finish_step(self, losses: Tensor, notes: Mapping[str, Tensor]) -> dict[str, float]:
+        """Move what the next optimizer step will use: the quantile, and the correction."""
+        logged = {} if self.config.anneal is None else {"lambda": self.strength}
+        if self.correction is not None and notes:
+            self.correction.update(notes["step"], notes["whole"], notes["cut"])
+            factors = [self.correction.factor(k) for k in notes["step"].unique().tolist()]
+            logged["clip_correction"] = sum(factors) / len(factors)
+        if self.mask is not None:
+            logged["masked_share"] = float((~self.mask.keep(losses)).float().mean())
+            self.mask.update(losses)
+            logged["mask_threshold"] = self.mask.threshold
+        return logged
 
     def state_dict(self) -> dict[str, Any]:
-        """The running quantile, and the present lambda."""
-        mask = {} if self.mask is None else {"mask": self.mask.state_dict()}
-        return mask | {"strength": self.strength}
+        """The running quantile, the correction, and the present lambda."""
+        parts = {"mask": self.mask, "correction": self.correction}
+        states = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return states | {"strength": self.strength}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with them."""
         self.strength = float(state["strength"])
         if self.mask is not None:
             self.mask.load_state_dict(state["mask"])
+        if self.correction is not None:
+            self.correction.load_state_dict(state["correction"])
 
     def _reward_gradient(
         self, problem: Problem, request: Request, latents: Tensor
@@ -361,13 +394,15 @@ class AdjointMatching(Method):
             call_from=call_from,
         )
 
-    def _adjoint(self, batch: Batch, k: Tensor, place: Tensor) -> Tensor:
-        """(N, *latent), what the pairs are regressed on: cut, and scaled to the present lambda."""
+    def _adjoint(self, batch: Batch, place: Tensor) -> Tensor:
+        """(N, *latent), scaled to the present lambda."""
         adjoint = batch.at("adjoints", place)
-        if self.config.anneal is not None:
-            adjoint = adjoint * core.match_leading(batch["strength"], adjoint)
-        if self.config.adjoint_clip is None:
+        if self.config.anneal is None:
             return adjoint
+        return adjoint * core.match_leading(batch["strength"], adjoint)
+
+    def _cut(self, batch: Batch, adjoint: Tensor, k: Tensor) -> Tensor:
+        """(N, *latent), none longer than its step allows."""
         longest = batch.at("longest_adjoint", k if self.config.adjoint_at == "current" else k + 1)
         if self.config.anneal is not None:
             longest = longest * batch["strength"]

@@ -226,11 +226,14 @@ class Terms:
         stats: numbers to log, each (N,), detached.
         weight: (N,) >= 0, how much each loss counts in the mean over all pairs; None is one. A pair
             of weight zero is left out and still counted.
+        notes: numbers that :meth:`Method.finish_step` wants of all pairs, each (N,), detached; they
+            are not logged.
     """
 
     loss: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
 
 def within_trajectory(option: str, asked: int, num_steps: int) -> int:
@@ -342,8 +345,16 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives no importance ratio")
 
-    def finish_step(self, losses: Tensor) -> dict[str, float]:
-        """Told the losses of all pairs of an optimizer step, over all processes; may log."""
+    def finish_step(self, losses: Tensor, notes: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from an optimizer step.
+
+        Args:
+            losses: (n,), of all pairs over all processes.
+            notes: of :class:`Terms`, of the same pairs.
+
+        Returns:
+            What to log.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Any]:

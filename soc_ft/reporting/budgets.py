@@ -88,7 +88,8 @@ def _gains_at(setting: Setting, cost: str, budget: float) -> Interval:
             if math.isfinite(metrics.get("gain", math.nan))
         ]
         if points:
-            gains.append(float(np.interp(budget, *zip(*points, strict=True))))
+            spent, gained = zip(*points, strict=True)
+            gains.append(float(np.interp(budget, spent, gained)))
     return over_seeds(gains) if gains else Interval(math.nan, math.nan, 0)
 
 

@@ -146,7 +146,9 @@ class RewardFineTuning(LightningModule):
             terms = regression.accumulate(batch, weights, pairs)
         measured = (counted & terms.loss.isfinite()).nonzero().flatten()
         per_pair = {name: values[measured] for name, values in terms.stats.items()}
-        stats |= self._summarise(samples, per_pair | {"loss": terms.loss[measured]}, pairs)
+        per_pair["loss"] = terms.loss[measured]
+        notes = {name: values[measured] for name, values in terms.notes.items()}
+        stats |= self._summarise(samples, per_pair, notes, pairs)
         with self.problem.clock.phase("optimizer"):
             stats |= self._optimize(parameters)
         self._refresh_anchors("step")
@@ -192,7 +194,11 @@ class RewardFineTuning(LightningModule):
         return {"grad_norm": norm, "lr": lr}
 
     def _summarise(
-        self, samples: Batch, per_pair: dict[str, Tensor], pairs: int
+        self,
+        samples: Batch,
+        per_pair: dict[str, Tensor],
+        notes: dict[str, Tensor],
+        pairs: int,
     ) -> dict[str, float]:
         """Means over the samples and pairs of all ranks that are finite.
 
@@ -223,7 +229,7 @@ class RewardFineTuning(LightningModule):
         if "control_cost" in stats:
             scale = self.problem.reward_scale
             stats["objective"] = scale * stats["reward"] - stats["control_cost"]
-        return stats | self.method.finish_step(losses)
+        return stats | self.method.finish_step(losses, gather_rows(notes))
 
     def _log_step(self, stats: dict[str, float]) -> None:
         shown: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,11 +68,11 @@ class Regression:
             if terms.weight is not None:
                 loss = loss * terms.weight
             self.backward((loss * weights[part]).sum() / total)
-            measured.append(Terms(terms.loss.detach(), terms.stats))
-        names = measured[0].stats
+            measured.append(Terms(terms.loss.detach(), terms.stats, notes=terms.notes))
         return Terms(
             torch.cat([terms.loss for terms in measured]),
-            {name: torch.cat([terms.stats[name] for terms in measured]) for name in names},
+            _joined([terms.stats for terms in measured]),
+            notes=_joined([terms.notes for terms in measured]),
         )
 
     def _zero_gradients(self) -> None:
@@ -82,3 +82,8 @@ class Regression:
                 parameter.grad = torch.zeros_like(parameter)
             else:
                 parameter.grad.zero_()
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Numbers of all pairs from those of the micro-batches."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -98,6 +98,7 @@ class Plane:
             loss.mean().backward()
             optimizer.step()
             schedule.step()
+            method.finish_step(terms.loss.detach(), terms.notes)
 
     def round(self, method: Method, number: int, batch: int) -> Batch:
         """All pairs of a fresh round."""
