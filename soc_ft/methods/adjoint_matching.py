@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from soc_ft import core
 from soc_ft.errors import ConfigError
+from soc_ft.methods.adjoint_target import AdjointTarget, TargetOptions
 from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Round, Terms
 from soc_ft.options import (
     BatchSize,
@@ -19,7 +19,6 @@ from soc_ft.options import (
     CountOrZero,
     Decay,
     NonNegative,
-    Positive,
     Quantile,
     Share,
 )
@@ -64,7 +63,7 @@ class AdjointMatching(Method):
     control is guided no prompt is dropped, as in the reference.
     """
 
-    class Config(Method.Config):
+    class Config(TargetOptions):
         """Options of conf/method/adjoint_matching.yaml."""
 
         regression_steps: Count = Field(
@@ -72,9 +71,6 @@ class AdjointMatching(Method):
         )
         early_fraction: Share = Field(0.6, description="the first share of the steps ...")
         early_share: Share = Field(0.5, description="... receives this share of the draws")
-        adjoint_at: Literal["current", "next"] = Field(
-            "next", description="next: a_{k+1}, exact in discrete time; current: a_k, the reference"
-        )
         step_weighting: Literal["plain", "unbiased"] = Field(
             "plain", description="plain: the mean over drawn pairs; unbiased: that over all steps"
         )
@@ -86,25 +82,12 @@ class AdjointMatching(Method):
             description="share of samples whose control is regressed with the empty prompt; "
             "none where the control is guided",
         )
-        adjoint_clip: Positive | None = Field(
-            None,
-            description="longest adjoint, in medians of its step over the round; null: any length",
-        )
-        clip_correction: bool = Field(
-            False, description="lengthen cut adjoints by what their mean lacks along the control"
-        )
         mask_quantile: Quantile | None = Field(
             0.9,
             description="pairs beyond the average of this quantile of sqrt(loss) are left out; "
             "null: none are",
         )
         mask_decay: Decay = Field(0.9, description="of the moving average of that quantile")
-        anneal: Positive | None = Field(
-            None,
-            description="lambda rises from zero, by this divergence of the tilt in nats at a time; "
-            "null: lambda from the start",
-        )
-        anneal_hold: Count = Field(10, description="rounds of samples between two rises")
         smoothing_copies: CountOrZero = Field(
             0, description="perturbed latents that the reward gradient is averaged over; 0: none"
         )
@@ -121,8 +104,7 @@ class AdjointMatching(Method):
         super().__init__(**options)
         quantile, decay = self.config.mask_quantile, self.config.mask_decay
         self.mask = None if quantile is None else core.QuantileMask(quantile, decay)
-        self.strength = 0.0
-        self.correction = core.ClipCorrection() if self.config.clip_correction else None
+        self.target = AdjointTarget(self.config)
         self.strata = core.Strata(self.config.early_fraction, self.config.early_share)
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -194,24 +176,8 @@ class AdjointMatching(Method):
         return Experience(rewards, tensors, {"adjoint_norm": adjoints.flatten(2).norm(dim=2)})
 
     def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
-        """How long the adjoint of each step may be, and what share of lambda it stands for."""
-        found = {}
-        if self.config.anneal is not None:
-            if round_.index % self.config.anneal_hold == 0:
-                self.strength = core.next_strength(
-                    round_.rewards[round_.finite],
-                    self.strength,
-                    problem.reward_scale,
-                    self.config.anneal,
-                )
-            share = self.strength / problem.reward_scale
-            found["strength"] = round_.rewards.new_full(round_.rewards.shape, share)
-        if self.config.adjoint_clip is None:
-            return found
-        norms = round_.stats["adjoint_norm"]
-        solved = round_.finite[:, None] & (norms > 0)
-        median = norms.where(solved, math.nan).nanmedian(dim=0).values
-        return found | {"longest_adjoint": self.config.adjoint_clip * median.expand_as(norms)}
+        """What the targets take of a round."""
+        return self.target.prepare(problem, round_)
 
     def complete(self, problem: Problem, samples: Batch) -> dict[str, Tensor]:
         """Base predictions of the control, where they are not those of the adjoint solve."""
@@ -257,19 +223,7 @@ class AdjointMatching(Method):
         prediction = problem.trained(x, t, condition, "control", base)
         u = core.control(prediction, base, process.control_gain_of(k, x))
         sigma = process.sigma_of(k, x)
-        whole = self._adjoint(batch, place)
-        adjoint = whole if self.config.adjoint_clip is None else self._cut(batch, whole, k)
-        notes = {}
-        if self.correction is not None:
-            if batch.pass_index == 0:  # later the control knows the pairs' noise
-                along = -sigma * u.detach()
-                notes = {
-                    "step": k,
-                    "whole": (whole * along).flatten(1).sum(1),
-                    "cut": (adjoint * along).flatten(1).sum(1),
-                }
-            factors = [self.correction.factor(step) for step in range(process.num_steps)]
-            adjoint = adjoint * core.match_leading(x.new_tensor(factors)[k], adjoint)
+        adjoint, notes = self.target.of(batch, k, place, -sigma * u.detach(), process.num_steps)
         loss = core.adjoint_matching_loss(u, adjoint, sigma)
         regressed = self.config.regression_steps
         inclusion = core.inclusion_weights(process.num_steps, regressed, self.strata).to(loss)[k]
@@ -302,31 +256,24 @@ class AdjointMatching(Method):
         return core.log_ratio(now, predicted, noise, process.control_gain_of(k, x))
 
     def finish_step(self, losses: Tensor, notes: Mapping[str, Tensor]) -> dict[str, float]:
-        """Move what the next optimizer step will use: the quantile, and the correction."""
-        logged = {} if self.config.anneal is None else {"lambda": self.strength}
-        if self.correction is not None and notes:
-            self.correction.update(notes["step"], notes["whole"], notes["cut"])
-            factors = [self.correction.factor(k) for k in notes["step"].unique().tolist()]
-            logged["clip_correction"] = sum(factors) / len(factors)
-        if self.mask is not None:
-            logged["masked_share"] = float((~self.mask.keep(losses)).float().mean())
-            self.mask.update(losses)
-            logged["mask_threshold"] = self.mask.threshold
-        return logged
+        """Move what the next optimizer step will use: the targets, and the running quantile."""
+        logged = self.target.finish_step(notes)
+        if self.mask is None:
+            return logged
+        masked = float((~self.mask.keep(losses)).float().mean())
+        self.mask.update(losses)
+        return logged | {"masked_share": masked, "mask_threshold": self.mask.threshold}
 
     def state_dict(self) -> dict[str, Any]:
-        """The running quantile, the correction, and the present lambda."""
-        parts = {"mask": self.mask, "correction": self.correction}
-        states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return states | {"strength": self.strength}
+        """The running quantile, and what the targets have learned."""
+        mask = {} if self.mask is None else {"mask": self.mask.state_dict()}
+        return mask | {"target": self.target.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with them."""
-        self.strength = float(state["strength"])
+        self.target.load_state_dict(state["target"])
         if self.mask is not None:
             self.mask.load_state_dict(state["mask"])
-        if self.correction is not None:
-            self.correction.load_state_dict(state["correction"])
 
     def _reward_gradient(
         self, problem: Problem, request: Request, latents: Tensor
@@ -393,21 +340,6 @@ class AdjointMatching(Method):
             adjoint_at=self.config.adjoint_at,
             call_from=call_from,
         )
-
-    def _adjoint(self, batch: Batch, place: Tensor) -> Tensor:
-        """(N, *latent), scaled to the present lambda."""
-        adjoint = batch.at("adjoints", place)
-        if self.config.anneal is None:
-            return adjoint
-        return adjoint * core.match_leading(batch["strength"], adjoint)
-
-    def _cut(self, batch: Batch, adjoint: Tensor, k: Tensor) -> Tensor:
-        """(N, *latent), none longer than its step allows."""
-        longest = batch.at("longest_adjoint", k if self.config.adjoint_at == "current" else k + 1)
-        if self.config.anneal is not None:
-            longest = longest * batch["strength"]
-        share = (longest / adjoint.flatten(1).norm(dim=1)).clamp(max=1)
-        return adjoint * core.match_leading(share, adjoint)
 
     def _dropout(self, problem: Problem) -> float:
         """Share of samples whose control is regressed with the empty prompt."""

@@ -187,7 +187,7 @@ def test_pairs_beyond_the_threshold_are_not_kept() -> None:
     assert (free.weight == 1).all(), "there is no threshold before the first update"
     limit = float(free.loss.detach().sqrt().median())
     threshold = {"average": 0.1 * limit, "updates": 1}
-    module.method.load_state_dict({"mask": threshold, "strength": 0.0})
+    module.method.load_state_dict({"mask": threshold, "target": {"strength": 0.0}})
     masked = module.method.loss(module.problem, batch)
     assert torch.equal(masked.weight == 1, free.loss.detach().sqrt() <= limit)
     assert 0 < int(masked.weight.sum()) < len(batch)
@@ -287,7 +287,7 @@ def test_an_annealed_lambda_rises_and_scales_the_adjoint() -> None:
     seen = []
     for number in range(3):
         batch = plane.round(method, number, 200)
-        seen.append(method.strength)
+        seen.append(method.target.strength)
     rewards = plane.found.rewards if plane.found else torch.zeros(0)
     assert 0 < seen[0] == seen[1] < seen[2] < plane.problem.reward_scale
     assert seen[2] == core.next_strength(rewards, seen[1], plane.problem.reward_scale, 0.05)
@@ -302,11 +302,11 @@ def test_an_annealed_lambda_rises_and_scales_the_adjoint() -> None:
         for anneal in (None, 0.05)
     )
     one, other = (each.loss(plane.problem, plane.round(each, 0, 200)) for each in (cut, cut_scaled))
-    share = cut_scaled.strength / plane.problem.reward_scale
+    share = cut_scaled.target.strength / plane.problem.reward_scale
     torch.testing.assert_close(other.loss, share**2 * one.loss)
     resumed = AdjointMatching(**options, adjoint_batch=500, anneal=0.05)
     resumed.load_state_dict(method.state_dict())
-    assert resumed.strength == seen[2]
+    assert resumed.target.strength == seen[2]
 
 
 def test_annealing_ends_at_the_same_tilt() -> None:
@@ -321,7 +321,7 @@ def test_annealing_ends_at_the_same_tilt() -> None:
         anneal_hold=3,
     )
     plane.train(method, rounds=45, batch=300, lr=0.04)
-    assert method.strength == plane.problem.reward_scale
+    assert method.target.strength == plane.problem.reward_scale
     assert plane.distance_to_tilt() < 0.1
 
 
@@ -357,7 +357,7 @@ def test_the_correction_is_that_of_each_step() -> None:
     batch = plane.round(method, 0, 50)
     terms = method.loss(plane.problem, batch)
     method.finish_step(terms.loss.detach(), terms.notes)
-    assert method.correction is not None
+    assert method.target.correction is not None
 
     process = plane.problem.process
     k, place = batch.slot("steps"), batch.slot("places")
@@ -393,10 +393,10 @@ def test_a_resumed_correction_goes_on() -> None:
     terms = method.loss(plane.problem, plane.round(method, 0, 50))
     method.finish_step(terms.loss.detach(), terms.notes)
     resumed.load_state_dict(method.state_dict())
-    assert resumed.correction is not None
-    assert method.correction is not None
-    assert [resumed.correction.factor(k) for k in range(12)] == [
-        method.correction.factor(k) for k in range(12)
+    assert resumed.target.correction is not None
+    assert method.target.correction is not None
+    assert [resumed.target.correction.factor(k) for k in range(12)] == [
+        method.target.correction.factor(k) for k in range(12)
     ]
 
 
