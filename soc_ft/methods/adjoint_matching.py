@@ -51,9 +51,9 @@ class AdjointMatching(Method):
     another, the reward changes fast with the state. ``mask_quantile`` leaves pairs with a large
     loss out, as the reference does. ``adjoint_clip`` cuts long adjoints to a multiple of their
     step's median length instead, which keeps their direction. Both trade bias for noise;
-    ``python -m soc_ft.world.estimators`` measures how much of each. ``clip_correction`` takes most
-    of the bias off again: the mean of cut adjoints points where that of all does and is too short,
-    so it is lengthened, by step, to what uncut adjoints say along the control that was learned.
+    ``python -m soc_ft.world.estimators`` measures how much of each. ``clip_correction`` takes off
+    the bias of length, not of direction: cut adjoints are lengthened, by step, to what uncut ones
+    say along the control that was learned.
 
     With ``anneal`` lambda is zero at first and rises as far as samples of the present tilt can be
     weighted into those of the next one (trust-region optimal control): the adjoint, which is

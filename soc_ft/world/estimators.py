@@ -122,9 +122,8 @@ def summary(draws: list[Draws]) -> dict[str, float]:
         ``signal``, ||g||^2; of each estimator ``noise``, E||y - E y||^2 of one draw; of the
         adjoint also the share that its largest hundredth of draws holds of E||y||^2, and its
         median; of ``clean`` its squared bias; the noise of the best fixed weighting of adjoint and
-        score, ``hybrid``; and of the adjoint with norms cut at their median, ``clipped``, noise and
-        squared bias, both also when the best common factor makes up for the length that is cut
-        off, ``lengthened``.
+        score, ``hybrid``; and of the adjoint with norms cut at twice their median, ``clipped``,
+        noise and squared bias.
     """
     import torch
 
@@ -138,9 +137,7 @@ def summary(draws: list[Draws]) -> dict[str, float]:
         signal = inner(each.adjoint, each.adjoint)
         note("signal", signal)
         norms = each.adjoint.flatten(1).norm(dim=1)
-        cut = each.adjoint * core.match_leading((median / norms).clamp(max=1), each.adjoint)
-        note("clipped along", inner(cut, each.adjoint))
-        note("clipped square", inner(cut, cut))
+        cut = each.adjoint * core.match_leading((2 * median / norms).clamp(max=1), each.adjoint)
         for name, y in (
             ("adjoint", each.adjoint),
             ("score", each.score),
@@ -154,9 +151,6 @@ def summary(draws: list[Draws]) -> dict[str, float]:
         note("difference", float(difference.flatten(1).square().sum(1).mean()))
     means = {name: sum(values) / len(values) for name, values in found.items()}
     means["hybrid noise"] = _hybrid_noise(means)
-    factor = means["clipped along"] / means["clipped square"]
-    means["lengthened noise"] = factor**2 * means["clipped noise"]
-    means["lengthened bias"] = means["signal"] - factor * means["clipped along"]
     squares = torch.cat([each.adjoint for each in draws]).flatten(1).square().sum(1)
     largest = squares.sort(descending=True).values[: max(1, len(squares) // 100)]
     means["tail share"] = float(largest.sum() / squares.sum())
@@ -182,8 +176,6 @@ COLUMNS = (
     "hybrid noise",
     "clipped noise",
     "clipped bias",
-    "lengthened noise",
-    "lengthened bias",
     "clean noise",
     "clean bias",
 )

@@ -100,20 +100,6 @@ def test_summary_of_known_draws() -> None:
     assert sum(of_few) / len(of_few) == pytest.approx(5.0, rel=0.05)
 
 
-def test_lengthened_draws_have_the_right_length() -> None:
-    """Breaks if the factor is that of the draws' lengths instead of their means': of a mean that
-    noise without a direction surrounds, cutting takes length alone."""
-    generator = torch.Generator().manual_seed(4)
-    shape, g = (N, 3), torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
-    wide = torch.randn(shape, dtype=torch.float64, generator=generator)
-    size = torch.randn(N, 3, dtype=torch.float64, generator=generator).square().mean(1).sqrt()
-    adjoint = g + wide / size[:, None]
-    found = summary([Draws(adjoint, 2 * adjoint, adjoint)])
-    assert found["clipped bias"] > 0.05 * found["signal"]
-    assert abs(found["lengthened bias"]) < 0.01 * found["signal"]
-    assert found["clipped noise"] < found["lengthened noise"] < 0.5 * found["adjoint noise"]
-
-
 def test_last_step_needs_no_network(two_modes: tuple[MixtureBase, core.Process]) -> None:
     """Breaks if the clean prediction at the end is asked of the network: it is the state."""
     base, process = two_modes
