@@ -1,7 +1,7 @@
 """Tables of the README, taken from the committed reports: ``python -m tests.readme_tables``.
 
 A comment ``<!-- table: REPORT | COLUMN, COLUMN -->`` in the README stands before a table that shows
-these columns of the first table of ``multirun_reports/REPORT/README.md``.
+these columns of the result in ``multirun_reports/REPORT/README.md``, its first table of settings.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def updated(readme: str, reports: Path) -> str:
 
 
 def selected(report: str, columns: list[str]) -> str:
-    """Some columns of a report's first table, as Markdown.
+    """Some columns of a report's first table of settings, as Markdown.
 
     Raises:
         ValueError: there is no such column.
     """
-    lines = report[report.index("\n| ") + 1 :].split("\n\n")[0].splitlines()
+    lines = report[report.index("\n| setting | ") + 1 :].split("\n\n")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines]
     places = [rows[0].index(column) for column in columns]
     rows[1] = ["---"] * len(rows[0])
