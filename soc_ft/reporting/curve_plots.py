@@ -60,7 +60,7 @@ def plot_budgets(comparison: Comparison, path: Path) -> str:
         axes.set_xlabel(wrapped(COSTS[equal.cost]))
         if number == 0:
             axes.set_ylabel("reward gain over the base\nmodel, held-out prompts")
-        _plain_numbers(axes.xaxis)
+        _plain_numbers(axes.xaxis, (1, 3))
         tidy(axes)
     add_legend(figure)
     save_figure(figure, path)
@@ -175,11 +175,16 @@ def _logarithmic(axes: Axes, curves: Sequence[Curve]) -> None:
         _plain_numbers(axes.yaxis)
 
 
-def _plain_numbers(axis: Axis) -> None:
-    """No powers of ten; 1, 2 and 5 of each decade where there are few decades."""
+def _plain_numbers(axis: Axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """No powers of ten; those numbers of each decade where there are few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_locator(LogLocator(subs=subs if high / low < 300 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """``30k`` for 30,000."""
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
