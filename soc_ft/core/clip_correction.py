@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # a method is configured, and this made, before torch is impo
 class ClipCorrection:
     """By how much to lengthen the cut targets of a step, to lack nothing along the control.
 
-    Where a few targets y are very long, cutting them (to c) takes off most of their noise and turns
-    their mean little, but shortens it. What the mean lacks along a control u that does not know the
-    pair's noise, E[(y - c) . u], is one number a step instead of a vector, and so is known from few
-    trajectories. With R and M the sums of (y - c) . u and c . u over the pairs so far, the older
-    ones with less weight, and V how much R varies, the factor of a step is
+    Where a few targets y are very long, cutting them (to c) takes off most of their noise and
+    shortens their mean. It may turn the mean, too, which stays. What the mean lacks along a control
+    u that does not know the pair's noise, E[(y - c) . u], is one number a step instead of a vector,
+    and so is known from few trajectories. With R and M the sums of (y - c) . u and c . u over the
+    pairs so far, the older ones with less weight, and V how much R varies, the factor of a step is
 
         1 + max(0, R M / (M^2 + V)),
 

@@ -52,8 +52,9 @@ def plot_budgets(comparison: Comparison, path: Path) -> str:
     for number, equal in enumerate(uneven):
         axes = figure.add_subplot(1, len(uneven), number + 1, sharey=next(iter(figure.axes), None))
         for setting in comparison.settings:
-            points = budget_curve(setting, equal.cost)
-            _draw(axes, points, setting.label, looks[setting.label], "o")
+            if setting.label in equal.gains:
+                points = budget_curve(setting, equal.cost)
+                _draw(axes, points, setting.label, looks[setting.label], "o")
         axes.axhline(0, label="base model", **BASE_LINE)
         axes.axvline(equal.budget, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xscale("log", nonpositive="mask")
