@@ -166,6 +166,29 @@ def test_pairs_whose_loss_is_not_finite_are_left_out(
     assert 0.5 * whole["train/grad_norm"] < step["train/grad_norm"] != whole["train/grad_norm"]
 
 
+def test_notes_of_the_pairs_that_count_reach_the_method(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when notes get lost between micro-batches, or those of a pair whose loss is not finite
+    are learned from."""
+    exact, told = AdjointMatching.loss, []
+
+    def noting(self: AdjointMatching, problem: object, batch: Batch) -> Terms:
+        terms = exact(self, problem, batch)  # type: ignore[arg-type]
+        bad = (batch.rows == 1) & (batch.slots == 1)
+        loss = torch.where(bad, math.inf, terms.loss)
+        return Terms(loss, weight=terms.weight, notes={"pair": 2 * batch.rows + batch.slots})
+
+    def finish(self: AdjointMatching, losses: Tensor, notes: dict[str, Tensor]) -> dict[str, float]:
+        told.append((len(losses), notes["pair"].tolist()))
+        return {}
+
+    monkeypatch.setattr(AdjointMatching, "loss", noting)
+    monkeypatch.setattr(AdjointMatching, "finish_step", finish)
+    tiny_run("trainer.steps=1", "trainer.micro_batch=3")
+    assert told == [(7, [0, 1, 2, 4, 5, 6, 7])]
+
+
 def test_the_update_is_adamw(tiny_run: TinyRun, watched: list[Step]) -> None:
     """Breaks when clipping, weight decay, a beta, epsilon or the warm-up is not what is configured.
 
