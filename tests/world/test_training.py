@@ -24,9 +24,7 @@ from soc_ft.world.training.preferences import scene_utility
 LOOP = LoopConfig(
     steps=6,
     lr=0.1,
-    warmup=2,
-    hold=0.5,
-    final_lr_share=0.1,
+    lr_factors=((0, 0.5), (1, 1.0)),
     weight_decay=0.0,
     ema=0.9,
     clip=1.0,
@@ -97,14 +95,11 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         train(large, lambda _: (large.weight.sum(), {}), LOOP, tmp_path / "model.pt")
 
 
-def test_learning_rate_warms_up_holds_and_decays() -> None:
-    """Breaks if the first step is wasted at zero, or the last one exceeds the final share."""
-    loop = replace(LOOP, steps=101)
-    factors = [loop.lr_factor(step) for step in range(loop.steps)]
-    assert factors[0] == pytest.approx(0.5)
-    assert factors[1:50] == [1.0] * 49
-    assert factors[-1] == pytest.approx(0.1, abs=0.02)
-    assert factors == sorted(factors[:2]) + sorted(factors[2:], reverse=True)
+def test_learning_rate_follows_its_factors() -> None:
+    """Breaks if a step before the first or after the last pair fails, or a jump comes late."""
+    loop = replace(LOOP, lr_factors=((1, 0.5), (3, 1.0), (5, 0.8), (5, 1.0), (10, 0.0)))
+    factors = [loop.lr_factor(step) for step in (0, 1, 2, 3, 4, 5, 6, 10, 11)]
+    assert factors == pytest.approx([0.5, 0.5, 0.75, 1.0, 0.9, 1.0, 0.8, 0.0, 0.0])
 
 
 def test_a_claim_left_open_is_true_of_every_picture() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ class LoopConfig:
 
     Attributes:
         steps: optimizer steps.
-        lr: peak learning rate, reached after ``warmup`` steps and then lowered linearly to
-            ``final_lr_share * lr``, starting after the share ``hold`` of all steps.
+        lr: peak learning rate.
+        lr_factors: what it is multiplied by: pairs of a step and a factor, ascending by step,
+            linear between them. Of two pairs with the same step the second counts from it on.
         weight_decay: of AdamW.
         ema: decay of the exponential moving average of the weights.
         clip: norm that gradients are clipped to.
@@ -34,9 +35,7 @@ class LoopConfig:
 
     steps: int
     lr: float
-    warmup: int
-    hold: float
-    final_lr_share: float
+    lr_factors: Sequence[tuple[int, float]]
     weight_decay: float
     ema: float
     clip: float
@@ -44,11 +43,13 @@ class LoopConfig:
 
     def lr_factor(self, step: int) -> float:
         """Factor of the peak learning rate at a step."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        start = self.hold * self.steps
-        progress = max(0.0, (step - start) / max(1.0, self.steps - start))
-        return 1.0 - (1.0 - self.final_lr_share) * min(1.0, progress)
+        after = next((i for i, (at, _) in enumerate(self.lr_factors) if at > step), None)
+        if after is None:
+            return self.lr_factors[-1][1]
+        if after == 0:
+            return self.lr_factors[0][1]
+        (start, low), (end, high) = self.lr_factors[after - 1 : after + 1]
+        return low + (high - low) * (step - start) / (end - start)
 
 
 def train(model: nn.Module, step_loss: StepLoss, config: LoopConfig, checkpoint: Path) -> None:
