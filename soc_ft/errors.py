@@ -74,6 +74,10 @@ class RunError(SocFtError):
     """The run cannot go on: says why and what is left on disk."""
 
 
+class AwaitingAnswers(RunError):
+    """People have not answered yet; the run goes on when they have and it is started again."""
+
+
 class WriteError(RunError):
     """A file cannot be written, as on a full disk; what was there before is still there."""
 

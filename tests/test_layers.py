@@ -22,6 +22,7 @@ FLOORS = (
     {"rewards", "metrics"},
     {"models"},
     {"methods"},
+    {"feedback"},
     {"config"},
     {"records"},
     {"tracking", "plotting"},

@@ -10,16 +10,18 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from soc_ft.checking import validated
 from soc_ft.config.components import (
+    build_feedback,
     build_method,
     check_components,
     check_tracker,
     component_class,
     components_in,
 )
-from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD, Kind
+from soc_ft.config.kinds import EMBEDDING, FEATURES, FINETUNE, METRIC, MODEL, REWARD, Kind
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
+from soc_ft.feedback import Feedback
 from soc_ft.files import package_path
 from soc_ft.integrity import tensor_names
 from soc_ft.methods import Method
@@ -38,8 +40,10 @@ def check(config: DictConfig) -> RunConfig:
             files that cannot be read and for weights that are not there.
     """
     run, method = parse(config)
+    feedback = build_feedback(run.feedback)
     _check_sizes(run, method)
-    _check_needs(run, method)
+    _check_stages(run, feedback)
+    _check_needs(run, method, feedback)
     _check_metrics(run)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
@@ -97,7 +101,19 @@ def _check_sizes(run: RunConfig, method: Method) -> None:
         )
 
 
-def _check_needs(run: RunConfig, method: Method) -> None:
+def _check_stages(run: RunConfig, feedback: Feedback) -> None:
+    """Check that a stage is a whole number of rounds."""
+    steps, stages, buffer = run.trainer.steps, feedback.stages, run.buffer
+    rounds = buffer.batches * buffer.passes
+    if steps % (stages * rounds):
+        whole = "" if rounds == 1 else f" of {rounds} optimizer steps (buffer.batches x passes)"
+        raise ConfigError(
+            f"trainer.steps={steps}: cannot be divided into the {stages} stages of feedback, each "
+            f"of whole rounds{whole}"
+        )
+
+
+def _check_needs(run: RunConfig, method: Method, feedback: Feedback) -> None:
     """Check that the method gets what it asks for."""
     needs, name = method.needs, _name(run)
     if needs.memoryless and run.scheduler.eta < 1:
@@ -119,12 +135,15 @@ def _check_needs(run: RunConfig, method: Method) -> None:
         raise ConfigError(
             f"buffer.importance={importance}: method {name} gives no importance ratio; use none"
         )
+    if feedback.differentiable:
+        return
     for key, component in components_in(run.reward.model_dump(by_alias=True), "reward"):
         reward = component_class(component, key, REWARD)
         if needs.reward_gradient and not getattr(reward, "differentiable", True):
             raise ConfigError(
                 f"{key}={reward.name}: has no gradient, which method {name} needs; choose a reward "
-                "with `differentiable = True`, such as reward=shapes"
+                "with `differentiable = True`, such as reward=shapes, or feedback=greedy, whose "
+                "surrogate has one"
             )
 
 
@@ -166,9 +185,11 @@ def _check_weights(run: RunConfig) -> None:
 
 
 def scorers_of(run: RunConfig) -> list[tuple[Any, str, Kind]]:
-    """What scores pictures: sections as plain values, with their keys and kinds."""
-    plain = run.model_dump(by_alias=True, include={"reward": True, "validation": True})
+    """What looks at pictures: sections as plain values, with their keys and kinds."""
+    included = dict.fromkeys(("reward", "validation", "feedback"), True)
+    plain = run.model_dump(by_alias=True, include=included)
     return [
+        (plain["feedback"].get("features"), "feedback.features", FEATURES),
         (plain["reward"], "reward", REWARD),
         (plain["validation"]["metrics"], "validation.metrics", METRIC),
         (plain["validation"]["embedding"], "validation.embedding", EMBEDDING),

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from soc_ft.checking import check_call, validated
-from soc_ft.config.kinds import METHOD, TRACKER, Kind
+from soc_ft.config.kinds import FEEDBACK, METHOD, TRACKER, Kind
 from soc_ft.errors import ConfigError, check_all, did_you_mean
+from soc_ft.feedback import Feedback
 from soc_ft.methods import Method
 from soc_ft.options import Component
 from soc_ft.rewards.base import ChecksArguments, ImportsNames
@@ -46,7 +47,7 @@ def component_class(component: Component, key: str, kind: Kind) -> Any:
             missing, or of a wrong type or range.
     """
     found = _of_kind(component, key, kind)
-    if inspect.isclass(found) and issubclass(found, Method):
+    if inspect.isclass(found) and issubclass(found, Method | Feedback):
         validated(found.Config, component.arguments, (key,))
     else:
         check_call(found, component.arguments, key, kind.supplied)
@@ -88,6 +89,17 @@ def build_method(component: Component, key: str = "method") -> Method:
     """
     method: Method = component_class(component, key, METHOD)(**component.arguments)
     return method
+
+
+def build_feedback(component: Component) -> Feedback:
+    """The protocol that a component describes, its options checked; what it names is not built.
+
+    Raises:
+        ConfigError: the class does not exist or is no protocol, or an option is unknown, or out of
+            its range.
+    """
+    protocol: Feedback = component_class(component, "feedback", FEEDBACK)(**component.arguments)
+    return protocol
 
 
 BUILT = ("model", "finetune", "tracking", "reward", "validation.metrics", "validation.embedding")

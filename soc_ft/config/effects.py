@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from soc_ft.checking import annotation_of
 from soc_ft.config.schema import RunConfig
 from soc_ft.errors import SocFtError
+from soc_ft.feedback import Feedback
 from soc_ft.methods import Method
 
 _TARGET = "_target_"
@@ -56,7 +57,7 @@ def _of_model(model: type[BaseModel]) -> tuple[str, ...]:
 def _of_target(target: str) -> tuple[str, ...]:
     """Options of a component's class that change no result."""
     found = _known(target)
-    if inspect.isclass(found) and issubclass(found, Method):
+    if inspect.isclass(found) and issubclass(found, Method | Feedback):
         return _of_model(found.Config)
     if not callable(found):
         return ()

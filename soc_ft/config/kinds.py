@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from soc_ft.feedback import Feedback
 from soc_ft.methods import Method
 from soc_ft.options import built_by
 
@@ -57,6 +58,8 @@ def _has(found: type, name: str) -> bool:
 
 
 METHOD = Kind("method", "soc_ft.methods.Method", base=Method)
+FEEDBACK = Kind("feedback", "soc_ft.feedback.Feedback", base=Feedback)
+FEATURES = Kind("features", "soc_ft.feedback.features.ShapesFeatures", has=("__call__", "to"))
 REWARD = Kind("reward", "soc_ft.Reward", has=("__call__", "to", "name", "differentiable"))
 METRIC = Kind("metric", "soc_ft.Reward", has=("__call__", "to"))
 EMBEDDING = Kind(

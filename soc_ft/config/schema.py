@@ -137,6 +137,8 @@ class RunConfig(Section):
     cfg_mode: CFGMode
     scheduler: Scheduler
     buffer: Buffer
+    features: Component | None = None
+    feedback: Component = Component(_target_="soc_ft.feedback.direct.Direct")
     prompts: Prompts
     trainer: Trainer
     validation: Validation

@@ -31,12 +31,12 @@ class Anchor:
     Attributes:
         name: that :meth:`Problem.anchor` is asked for.
         refresh: when it follows the trained weights: before each round of samples (the policy
-            that sampled), after each optimizer step, or when the method says so.
+            that sampled), after each optimizer step, when a stage of feedback begins, or never.
         decay: share of itself that it keeps at a refresh, in [0, 1); 0 copies.
     """
 
     name: str
-    refresh: Literal["round", "step", "never"] = "round"
+    refresh: Literal["round", "step", "stage", "never"] = "round"
     decay: float = 0.0
 
 

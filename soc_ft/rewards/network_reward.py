@@ -54,7 +54,7 @@ class NetworkReward(ABC):
         check_call(type(self), arguments, "reward")
         import torch
 
-        self.batch_size: int | None = arguments["batch_size"]
+        self.batch_size: int | None = arguments.get("batch_size")
         self.network = self.load(self.files(arguments), getattr(torch, arguments["dtype"]))
 
     @classmethod

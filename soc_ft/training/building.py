@@ -18,17 +18,21 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from soc_ft.config import schema
+from soc_ft.config.components import build_feedback
 from soc_ft.config.processes import started_by_slurm
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.evaluation.reference import BaseRewards, law
+from soc_ft.feedback import Feedback
+from soc_ft.feedback.base import Circumstances
 from soc_ft.instantiation import build
-from soc_ft.layout import CHECKPOINT_FOLDER, SAMPLE_FOLDER
+from soc_ft.layout import CHECKPOINT_FOLDER, FEEDBACK_FOLDER, SAMPLE_FOLDER
 from soc_ft.methods import Method
 from soc_ft.methods.problem import Problem
 from soc_ft.models.loading import build_model
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.starting import start
+from soc_ft.records.identity import config_hash
 from soc_ft.rewards.base import Reward
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -85,6 +89,7 @@ def build_module(
     for anchor in method.needs.anchors:
         if anchor.name not in model.anchor_states():  # a model in memory may have it already
             model.add_anchor(anchor.name)
+    feedback: Feedback = build(config.feedback, "feedback")
     problem = build_problem(run, model, scorers.reward)
     validator = Validator(
         model=model,
@@ -99,8 +104,20 @@ def build_module(
     )
     prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
     model.warn_of_truncated([*prompts, *held_out])
-    collector = Collector(model, problem, method, prompts, run)
-    return RewardFineTuning(model, problem, method, collector, validator, run)
+    trained_on = feedback.trained_on(problem)
+    collector = Collector(model, trained_on, method, prompts, run)
+    circumstances = Circumstances(
+        model=model,
+        problem=problem,
+        prompts=prompts,
+        seed=run.seed,
+        folder=folder / FEEDBACK_FOLDER,
+        identity=config_hash(config),
+        rollout_batch=run.trainer.rollout_batch,
+    )
+    return RewardFineTuning(
+        model, trained_on, method, collector, validator, run, feedback, circumstances
+    )
 
 
 def _base_rewards(config: DictConfig, run: RunConfig, prompts: Sequence[str]) -> Tensor | None:
@@ -139,6 +156,7 @@ def build_checkpoints(
         settings.checkpoint_every,
         settings.keep_every,
         run.validation.every,
+        settings.steps // build_feedback(run.feedback).stages,
         stopping,
     )
 

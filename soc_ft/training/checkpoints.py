@@ -59,6 +59,7 @@ class Checkpoints(Callback):
         every: int,
         keep_every: int | None,
         validate_every: int,
+        stage_steps: int,
         stopping: Stopping | None = None,
     ) -> None:
         """Take what is needed.
@@ -68,12 +69,15 @@ class Checkpoints(Callback):
             every: optimizer steps between two writes of ``last.ckpt``.
             keep_every: optimizer steps between weights that are kept, or None.
             validate_every: optimizer steps between two validations.
+            stage_steps: optimizer steps of a stage of feedback, after which ``last.ckpt`` is
+                written too: the questions that follow may cost more than all steps before.
             stopping: how the run is asked to stop, which it does after a save.
         """
         self.folder = folder
         self.every = every
         self.keep_every = keep_every
         self.validate_every = validate_every
+        self.stage_steps = stage_steps
         self.stopping = stopping
         self.saved: int | None = None
         self.shards = BufferShards(folder / BUFFER_FOLDER)
@@ -118,8 +122,8 @@ class Checkpoints(Callback):
     def _save_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
         request = StopRequest.NOTHING if self.stopping is None else self.stopping.poll()
-        last = step == trainer.max_steps
-        if step % self.every == 0 or last or request != StopRequest.NOTHING:
+        due = step % self.every == 0 or step % self.stage_steps == 0 or step == trainer.max_steps
+        if due or request != StopRequest.NOTHING:
             self.save_last(trainer)
         if self.keep_every and step % self.keep_every == 0:
             self._save_weights(trainer, weights_name(step))

@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from soc_ft.distributed import tells_of_a_lost_process
-from soc_ft.errors import Interrupted, Preempted, RunError, WriteError
+from soc_ft.errors import AwaitingAnswers, Interrupted, Preempted, RunError, WriteError
 from soc_ft.files import displayed
 from soc_ft.layout import (
     CHOICES_FILE,
@@ -65,6 +65,9 @@ def ending(
         else:
             said = f" in optimizer step {trainer.global_step + 1}: {_saved(checkpoints, folder)}"
         raise Interrupted.after(stop, f"stopped by {stop.cause}{said}") from None
+    except AwaitingAnswers:
+        status = "interrupted"
+        raise
     except WriteError as error:
         raise RunError(f"{error}; {_saved(checkpoints, folder)}") from error
     except RuntimeError as error:

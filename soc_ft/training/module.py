@@ -19,6 +19,8 @@ from soc_ft.config.schema import RunConfig
 from soc_ft.core import ReplayBuffer
 from soc_ft.distributed import gather, gather_rows, sum_gradients
 from soc_ft.errors import RunError
+from soc_ft.feedback import Feedback
+from soc_ft.feedback.base import Circumstances
 from soc_ft.methods import Batch, Method
 from soc_ft.methods.problem import Problem
 from soc_ft.models.model import DiffusionModel
@@ -48,6 +50,8 @@ class RewardFineTuning(LightningModule):
         collector: Collector,
         validator: Validator,
         run: RunConfig,
+        feedback: Feedback,
+        circumstances: Circumstances,
     ) -> None:
         """Take what is needed.
 
@@ -58,6 +62,8 @@ class RewardFineTuning(LightningModule):
             collector: fills the buffer.
             validator: measures the model on held-out prompts.
             run: the typed configuration.
+            feedback: who answers for the reward.
+            circumstances: what it needs of the run.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -68,11 +74,17 @@ class RewardFineTuning(LightningModule):
         self.collector = collector
         self.validator = validator
         self.run = run
+        self.feedback = feedback
+        self.circumstances = circumstances
+        self._stage: int | None = None
         decay = run.trainer.ema
         self.average = None if decay is None else WeightAverage(decay, model.trainable_state())
 
     def setup(self, stage: str) -> None:
         """Make the buffer, once it is known how many processes there are."""
+        self.circumstances = replace(
+            self.circumstances, rank=self.global_rank, ranks=self.trainer.world_size
+        )
         self.prepare_buffer(self.global_rank, self.trainer.world_size)
 
     def prepare_buffer(self, rank: int, ranks: int) -> None:
@@ -109,18 +121,36 @@ class RewardFineTuning(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One optimizer step."""
         step = self.global_step
+        begun = self._begin_stage(step)
         round_, pass_index, batch_index = self.buffer.locate(step)
         if not self.buffer.is_filled(round_):
             self.buffer.clear()
+            self.feedback.begin_round()
             self._refresh_anchors("round")
             self.buffer.fill(round_, self.collector.collect(self.buffer, round_))
         rows = self.buffer.rows(round_, pass_index, batch_index)
         samples = self.collector.batch(self.buffer, round_, pass_index, rows, self.device)
         fresh = step % self.buffer.steps_per_round == 0
-        stats = self._regress(samples, fresh)
+        stats = begun | self._regress(samples, fresh)
         if (step + 1) % self.buffer.steps_per_round == 0:
             self.buffer.clear()
         self._log_step(stats)
+        if (step + 1) % self.buffer.steps_per_round == 0 and self.feedback.exhausted:
+            self.trainer.should_stop = True
+
+    def _begin_stage(self, step: int) -> dict[str, float]:
+        """Let feedback begin a stage if this step is its first; what to log."""
+        stage = step // (self.run.trainer.steps // self.feedback.stages)
+        if stage == self._stage:
+            return {}
+        told = dict(self.feedback.begin_stage(stage, self.circumstances))
+        self.problem.reward.to(self.device)
+        self._refresh_anchors("stage")
+        if stage:
+            optimizer: Any = self.optimizers()
+            optimizer.optimizer.state.clear()  # its moments are of another objective
+        self._stage = stage
+        return told
 
     def _refresh_anchors(self, when: str) -> None:
         for anchor in self.method.needs.anchors:
@@ -238,7 +268,8 @@ class RewardFineTuning(LightningModule):
         self.log_dict(shown, prog_bar=True, logger=False)
         counted = gather(self.model.counter.snapshot())
         self.model.counter.reset()
-        stats["reward_queries"] = float(sum(gather(self.problem.take_queries())))
+        self.feedback.count(sum(gather(self.problem.take_queries())))
+        stats["reward_queries"] = float(self.feedback.take_queries())
         stats |= {
             f"evaluations_{name}": float(sum(each[name] for each in counted)) for name in counted[0]
         }
@@ -269,7 +300,8 @@ class RewardFineTuning(LightningModule):
         self._exchange_average()
 
     def _move_along(self) -> None:
-        for each in (self.problem.reward, *self.validator.scorers(), self.average):
+        rewards = self.problem.reward, self.validator.problem.reward
+        for each in (*rewards, *self.validator.scorers(), self.average, self.feedback):
             if each is not None:
                 each.to(self.device)
 
@@ -292,7 +324,7 @@ class RewardFineTuning(LightningModule):
         result = self.validator.finish()
         self.validator.results[self.global_step] = result.metrics()
         self.problem.clock.take()
-        self.problem.take_queries()
+        self.validator.problem.take_queries()
         self.model.counter.reset()
         self.log("val/reward", result.reward.mean, logger=False, rank_zero_only=True)
         if self.trainer.is_global_zero:
@@ -305,6 +337,8 @@ class RewardFineTuning(LightningModule):
         checkpoint["soc_ft"] = {
             "trained": None if self.average is None else self.model.trainable_state(),
             "method": self.method.state_dict(),
+            "feedback": self.feedback.state_dict(),
+            "stage": self._stage,
             "anchors": self.model.anchor_states(),
             "validator": self.validator.state_dict(),
             "journal": self.logger.position(),
@@ -319,6 +353,8 @@ class RewardFineTuning(LightningModule):
             self.average.weights = {name: final[name].clone() for name in self.average.weights}
         self.model.load_trainable_state(trained or final)
         self.method.load_state_dict(state["method"])
+        self.feedback.load_state_dict(state["feedback"])
+        self._stage = state["stage"]
         self.model.load_anchor_states(state["anchors"])
         self.validator.load_state_dict(state["validator"])
         self.logger.rewind(state["journal"])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from soc_ft.config.components import build_method
+from soc_ft.config.components import build_feedback, build_method
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.instantiation import build
@@ -73,6 +73,7 @@ def build_scorers(
     device = device or _device(run)
     prompts = load_prompts(run.prompts.validation, run.prompts.column, limit=run.validation.prompts)
     gradient = build_method(run.method).needs.reward_gradient
+    gradient = gradient and not build_feedback(run.feedback).differentiable
     for key, section in sorted(sections.items(), key=lambda item: _is_ours(item[1])):
         if key == _REWARD:
             built[key] = reward or build(section, key)

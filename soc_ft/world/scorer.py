@@ -79,6 +79,16 @@ class ShapesScorer(nn.Module):
         quality: Tensor = self.quality(network_pixels(images, self.resolution), text)
         return self.log_agreement.exp() * cosine + quality
 
+    def features(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """(B, D) features that a score can be predicted from.
+
+        The embedding of the picture, its product with that of the prompt, and what the quality of
+        the drawing is computed from.
+        """
+        picture = self.embed_images(images)
+        drawing: Tensor = self.quality.picture(network_pixels(images, self.resolution))
+        return torch.cat([picture, picture * self.embed_text(prompts), drawing], dim=-1)
+
     def freeze_embedding(self) -> None:
         """Leave only the quality and the weight of the cosine trainable."""
         for part in (self.text_tower, self.picture_tower):

@@ -76,6 +76,19 @@ class CosineNetwork(ScoringNetwork):
         return self.embedder.clip.logit_scale.exp() * cosine if self.scaled else cosine
 
 
+class ImageEmbeddingNetwork(ScoringNetwork):
+    """The embedding of the picture itself."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Embed with an embedder."""
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, D) L2-normalised embeddings; the prompts do not matter."""
+        return self.embedder.embed_images(images)
+
+
 class AestheticNetwork(ScoringNetwork):
     """A linear head on the embedding of the picture."""
 
