@@ -135,7 +135,11 @@ class RewardFineTuning(LightningModule):
         if (step + 1) % self.buffer.steps_per_round == 0:
             self.buffer.clear()
         self._log_step(stats)
-        if (step + 1) % self.buffer.steps_per_round == 0 and self.feedback.exhausted:
+        if (step + 1) % self.buffer.steps_per_round == 0:
+            self._stop_within_budget()
+
+    def _stop_within_budget(self) -> None:
+        if self.feedback.exhausted:
             self.trainer.should_stop = True
 
     def _begin_stage(self, step: int) -> dict[str, float]:
@@ -293,6 +297,11 @@ class RewardFineTuning(LightningModule):
     def on_fit_start(self) -> None:
         """Bring what is no module to the device of the model."""
         self._move_along()
+
+    def on_train_start(self) -> None:
+        """A run that was stopped by its budget does not go on when it is resumed."""
+        if self.global_step % self.buffer.steps_per_round == 0:
+            self._stop_within_budget()
 
     def on_validation_start(self) -> None:
         """Bring what is no module to the model's device; measure the average of the weights."""
