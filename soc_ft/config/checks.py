@@ -126,14 +126,18 @@ def _check_needs(run: RunConfig, method: Method, feedback: Feedback) -> None:
             f"scheduler.eta=0: method {name} needs eta > 0: without noise transitions have no "
             "density"
         )
-    if not needs.replay and run.buffer.passes > 1:
+    buffer = run.buffer
+    if buffer.importance != "none" and not needs.importance:
         raise ConfigError(
-            f"buffer.passes={run.buffer.passes}: method {name} uses its samples once; set it to 1"
+            f"buffer.importance={buffer.importance}: method {name} gives no importance ratio; use "
+            "none"
         )
-    importance = run.buffer.importance
-    if importance != "none" and not needs.importance:
+    reused = buffer.batches * buffer.passes > 1
+    if reused and buffer.importance == "none" and not needs.replay:
+        weighted = ", or weight them: buffer.importance=path" if needs.importance else ""
         raise ConfigError(
-            f"buffer.importance={importance}: method {name} gives no importance ratio; use none"
+            f"buffer.batches={buffer.batches}, buffer.passes={buffer.passes}: method {name} uses "
+            f"its samples once, before the model moves; set both to 1{weighted}"
         )
     if feedback.differentiable:
         return

@@ -50,8 +50,9 @@ class Needs:
         noise: the transitions must be random (eta > 0), so that they have a density.
         group_size: consecutive samples that share a prompt.
         anchors: further policies.
-        replay: samples may be used in several passes.
-        importance: :meth:`Method.log_ratio` gives a ratio, so samples can be weighted.
+        replay: samples may be used after the policy that drew them has moved.
+        importance: :meth:`Method.log_ratio` gives a ratio, so such samples can be weighted; without
+            ``replay`` they must be.
     """
 
     reward_gradient: bool = False

@@ -52,9 +52,9 @@ def configured(name: str, *overrides: str) -> DictConfig:
 def replayed(name: str) -> tuple[str, ...]:
     """Settings under which samples are used twice, weighted by what they are worth if possible."""
     needs = method_of(name).needs
-    if not needs.replay:
-        return ("buffer=on_policy",)
-    return (*REPLAY, "buffer.importance=future") if needs.importance else REPLAY
+    if needs.importance:
+        return (*REPLAY, "buffer.importance=future")
+    return REPLAY if needs.replay else ("buffer=on_policy",)
 
 
 def trained(name: str, folder: Path, *overrides: str) -> RewardFineTuning:
@@ -163,7 +163,7 @@ def test_the_ratio_of_the_policy_that_sampled_is_one(name: str) -> None:
     if not method_of(name).needs.importance:
         pytest.skip("the method gives no ratio")
     for mode in ("trajectories", "full"):
-        module = module_of(name, f"cfg_mode={mode}", *REPLAY, "buffer.log_ess=true")
+        module = module_of(name, f"cfg_mode={mode}", *REPLAY, WEIGHTED)
         batch = collected(module)
         assert module.method.log_ratio(module.problem, batch).abs().max() < 1e-3
 
@@ -210,11 +210,8 @@ def test_what_it_needs_is_asked_for(name: str) -> None:
         (needs.noise or needs.memoryless, ("scheduler.eta=0.0",), "needs eta >"),
         (needs.reward_gradient, ("~reward.scale", NO_GRADIENT), "has no gradient"),
         (not needs.replay, ("buffer.passes=2",), "uses its samples once"),
-        (
-            not needs.importance,
-            (*REPLAY, f"buffer.passes={1 + needs.replay}", WEIGHTED),
-            "gives no importance ratio",
-        ),
+        (not needs.replay, ("buffer.batches=2",), "uses its samples once"),
+        (not needs.importance, (*REPLAY, WEIGHTED), "gives no importance ratio"),
         (needs.group_size > 1, ("trainer.batch_size=5",), f"groups of {needs.group_size}"),
     ]
     for refused, overrides, words in asked:
