@@ -22,15 +22,19 @@ from soc_ft.methods.problem import Problem
 from soc_ft.options import NonNegative
 from tests.test_readme import write_examples
 
-FOR_FOUR_STEPS: dict[str, tuple[str, ...]] = {"drtune": ("method.steps=2",)}
-"""What a shipped method's defaults take more steps for than the tests' trajectories have."""
+FITTING: dict[str, tuple[str, ...]] = {
+    "drtune": ("method.steps=2",),
+    "best_of_group": ("+method.group_size=2",),
+}
+"""Options of methods whose defaults take more steps than the tests' trajectories have, or groups
+that do not fit into half of their batches."""
 
 
 class GroupedRegression(Method):
     """Advantage-weighted denoising of own samples, held back by the policy that sampled.
 
-    Uses what Adjoint Matching and REINFORCE do not: groups with shared noise, both kinds of
-    anchors, whole samples instead of steps, noise in the loss, prompts, a state of its own.
+    Uses what the others do not: groups with shared noise, both kinds of anchors, prompts in the
+    loss, a state of its own.
     """
 
     class Config(Method.Config):
@@ -106,10 +110,10 @@ def readme_folder() -> Path:
 def citizens() -> dict[str, tuple[str, ...]]:
     """Overrides that choose each method, by its name."""
     shipped = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-    found = {name: (f"method={name}", *FOR_FOUR_STEPS.get(name, ())) for name in shipped}
+    found = {name: (f"method={name}", *FITTING.get(name, ())) for name in shipped}
     for path in sorted((readme_folder() / "my_conf" / "method").glob("*.yaml")):
         target = next(line for line in path.read_text().splitlines() if "_target_" in line)
-        found[path.stem] = _replacing(target.split(": ")[1])
+        found[path.stem] = (*_replacing(target.split(": ")[1]), *FITTING.get(path.stem, ()))
     found["grouped_regression"] = _replacing(f"{__name__}.GroupedRegression")
     return found
 

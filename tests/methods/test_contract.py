@@ -35,7 +35,15 @@ TWO_PASSES = ("buffer.batches=1", "trainer.steps=2")
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
-KINDS = ("adjoint_matching", "ddpo", "draft", "sdpo", "reinforce", "grouped_regression")
+KINDS = (
+    "adjoint_matching",
+    "ddpo",
+    "reinforce",
+    "draft",
+    "sdpo",
+    "best_of_group",
+    "grouped_regression",
+)
 """One of each way to collect and to learn; the others share theirs with one of these."""
 
 every_kind = pytest.mark.parametrize(
