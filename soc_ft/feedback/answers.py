@@ -13,7 +13,8 @@ from torch import Tensor
 from soc_ft.models.weights import naming_weights, replacing_weights
 
 Answers = dict[str, Tensor]
-"""``index`` (n,) int64 of the pictures within the stage, ``features`` (n, D), ``answer`` (n,)."""
+"""``index`` (n,) int64 of the pictures within the stage, ``features`` (n, D), ``answer`` (n,) and
+``evaluations`` (n,), of the network to sample each picture."""
 
 
 class AnswerStore:

@@ -103,6 +103,8 @@ def _answered(
         "pictures to ask about",
         places,
     ).to(model.device)
+    counter = model.counter
+    counted = counter.forward
     with problem.clock.phase("rollout"):
         clean = core.rollout(problem.trained, process, model.encode(prompts), noise).states[:, -1]
     with problem.clock.phase("reward"):
@@ -114,8 +116,11 @@ def _answered(
             answers = torch.full((len(prompts),), torch.nan)
         seen = features(pictures, prompts).float()
     problem.take_queries()
+    # They are logged with the answers, which a resumed run does not sample pictures for again.
+    evaluations, counter.forward = counter.forward - counted, counted
     return pictures, {
         "index": torch.tensor([index for _, index in places]),
         "features": seen.cpu(),
         "answer": answers.float().cpu(),
+        "evaluations": torch.full((len(prompts),), evaluations / len(prompts)),
     }

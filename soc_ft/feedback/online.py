@@ -117,6 +117,7 @@ class Online(Feedback):
         return {
             "stage": stage + 1,
             "answer": float(new["answer"].mean()),
+            "evaluations_asking": float(new["evaluations"].sum()),
             "surrogate/held_out_error": fitted.held_out_error,
             "surrogate/held_out_correlation": fitted.held_out_correlation,
             "surrogate/held_out_std": fitted.label_std,
