@@ -45,6 +45,9 @@ def check(config: DictConfig) -> RunConfig:
     _check_stages(run, feedback)
     _check_needs(run, method, feedback)
     _check_metrics(run)
+    asked_about = getattr(feedback.config, "prompts", None)
+    if asked_about is not None:
+        load_prompts(asked_about)
     for source in (run.prompts.train, run.prompts.validation):
         load_prompts(source, column=run.prompts.column)
     _check_base_rewards(run)
@@ -60,6 +63,7 @@ def parse(config: DictConfig) -> tuple[RunConfig, Method]:
     """
     run = validated(RunConfig, resolved(config))
     method = build_method(run.method)
+    build_feedback(run.feedback)
     component_class(run.model, "model", MODEL)
     component_class(run.finetune, "finetune", FINETUNE)
     if run.tracking is not None:

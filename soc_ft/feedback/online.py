@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from soc_ft import core
+from soc_ft.data.prompts import load_prompts
 from soc_ft.feedback.base import Circumstances, Feedback
 from soc_ft.feedback.options import Bonus, Fit, People
 from soc_ft.options import Count, NonNegative
@@ -46,6 +47,10 @@ class Online(Feedback):
             description="what is maximised: the prediction, with the bonus, or the largest head's"
         )
         bonus: Bonus
+        prompts: str | None = Field(
+            None,
+            description="source of the prompts to ask about; null: the training prompts",
+        )
         people: People | None = Field(None, description="they answer instead of the reward")
 
         @model_validator(mode="after")
@@ -161,6 +166,8 @@ class Online(Feedback):
         known = store.finished(stage)
         if known:
             return known
+        if self.config.prompts is not None:
+            circumstances = replace(circumstances, prompts=load_prompts(self.config.prompts))
         numbers = range(sum(questions[:stage]), sum(questions[: stage + 1]))
         prompts = prompts_of(circumstances, numbers, people)
         found = ask(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from soc_ft import core
-from soc_ft.methods.base import Batch, Experience, Method, Needs, Request, Terms
+from soc_ft.methods.base import Anchor, Batch, Experience, Method, Needs, Request, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,9 @@ class Pathwise(Method):
         kl: bool = Field(
             False, description="maximise lambda r - KL to the base model, not the reward alone"
         )
+        reference: Literal["base", "previous"] = Field(
+            "base", description="previous: KL to the model at the beginning of a feedback stage"
+        )
 
     config: Any
     through_inputs: ClassVar[bool] = True
@@ -45,7 +48,13 @@ class Pathwise(Method):
     @property
     def needs(self) -> Needs:  # type: ignore[override]
         """A differentiable reward; noise where paths are to have a KL divergence."""
-        return Needs(reward_gradient=True, replay=False, noise=self.pays)
+        anchors = (Anchor("previous", refresh="stage"),) if self._pays_to_previous else ()
+        return Needs(reward_gradient=True, replay=False, noise=self.pays, anchors=anchors)
+
+    @property
+    def _pays_to_previous(self) -> bool:
+        """Whether the control cost is the distance from the last stage's model."""
+        return self.pays and getattr(self.config, "reference", "base") == "previous"
 
     @abstractmethod
     def with_gradient(self, num_steps: int) -> int:
@@ -94,7 +103,11 @@ class Pathwise(Method):
         condition = batch.condition
 
         def paid(k: int, x: Tensor, f: Tensor) -> Tensor:
-            base = problem.base(x, process.times_of(k, x), condition)
+            t = process.times_of(k, x)
+            if self._pays_to_previous:
+                base = problem.anchor("previous", x, t, condition)
+            else:
+                base = problem.base(x, t, condition)
             return core.control_cost(core.control(f, base, process.control_gain_of(k, x)))
 
         end, cost = core.differentiable_rollout(

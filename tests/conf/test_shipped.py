@@ -23,6 +23,8 @@ GROUPS = (
     "cfg_mode",
     "scheduler",
     "buffer",
+    "feedback",
+    "features",
     "model",
     "finetune",
     "prompts",
