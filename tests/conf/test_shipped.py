@@ -68,10 +68,11 @@ def test_a_method_and_its_file_state_the_same(method: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "tuned").rglob("*.yaml")), ids=str)
-def test_what_an_experiment_changes_of_a_method_is_used(path: Path) -> None:
-    """Breaks when it is named after an experiment or a method that there is not."""
-    experiment, method = path.parent.name, path.stem
-    config = composed(f"experiment={experiment}", f"method={method}")
+def test_what_an_experiment_changes_of_one_option_is_used(path: Path) -> None:
+    """Breaks when it is named after an experiment, a method or a feedback that there is not."""
+    experiment, option = path.parent.name, path.stem
+    group = "method" if path.parent.parent.name == "tuned" else path.parent.parent.name
+    config = composed(f"experiment={experiment}", f"{group}={option}")
     changes = OmegaConf.load(path)
     assert OmegaConf.merge(config, changes) == config
 
