@@ -23,6 +23,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 WithoutEffect = Annotated[Value, Field(json_schema_extra={"changes_result": False})]
 """An option that never changes a result: where, how fast or in what memory it is computed, or what
 is kept. It neither bars a resume nor is part of the configuration's hash."""
+NeutralDefault = Annotated[Value, Field(json_schema_extra={"default_changes_result": False})]
+"""An argument of a component that came later than the component: with its default a result is what
+it was without the argument, and so are the configuration's hash and what may be resumed."""
 BatchSize = WithoutEffect[Count]
 """How much is computed together: it changes memory and speed, never a result."""
 Threads = Annotated[int, Field(ge=1, le=1024, strict=True)]
