@@ -12,9 +12,10 @@ from soc_ft.checking import check_call, validated
 from soc_ft.config.kinds import FEEDBACK, METHOD, TRACKER, Kind
 from soc_ft.errors import ConfigError, check_all, did_you_mean
 from soc_ft.feedback import Feedback
+from soc_ft.layout import STATISTICS_FILE
 from soc_ft.methods import Method
 from soc_ft.options import Component
-from soc_ft.rewards.base import ChecksArguments, ImportsNames
+from soc_ft.rewards.base import ChecksArguments, ImportsNames, Standardises
 
 
 def components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
@@ -70,14 +71,29 @@ def check_components(value: Any, key: str, kind: Kind) -> None:
 
     Raises:
         ConfigError: one is not of the kind, or an argument is wrong, or names weights that cannot
-            be had.
+            be had; or it is to be standardised, and neither says by what nor is a run's reward.
     """
     checks = []
     for place, component in components_in(value, key):
         found = component_class(component, place, kind)
         if isinstance(found, ChecksArguments):
             checks.append(partial(found.check_arguments, component.arguments, place))
+        if place != _MEASURED_BY_RUN:
+            checks.append(partial(_check_statistics, found, component, place))
     check_all(checks)
+
+
+_MEASURED_BY_RUN = "reward"
+"""Key of what a run measures the moments of."""
+
+
+def _check_statistics(found: Any, component: Component, key: str) -> None:
+    if isinstance(found, Standardises) and found.lacks_statistics(component.arguments):
+        raise ConfigError(
+            f"{key}.statistics: is needed, since only a run measures what the parts of its reward "
+            f"are standardised by; copy it from the {STATISTICS_FILE} of a run ({{part: [mean, "
+            "deviation], ...}), or name the parts one by one"
+        )
 
 
 def build_method(component: Component, key: str = "method") -> Method:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from typing import Self
 
     import torch
+
+Moments = tuple[float, float]
+"""Mean and standard deviation."""
 
 
 class Reward(Protocol):
@@ -81,3 +84,33 @@ class Composite(Protocol):
     def combine(self, scores: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(B,) scores of the reward from those of its parts."""
         ...
+
+
+@runtime_checkable
+class Standardises(Reward, Composite, Protocol):
+    """A composite reward whose parts can be standardised: minus a mean, divided by a deviation.
+
+    A run measures these moments on its base model's pictures of the held-out prompts, before its
+    first optimizer step, and keeps them: moments that followed the training would change what it
+    maximises. Elsewhere they are given, as ``statistics`` to the constructor.
+
+    Attributes:
+        statistics: moments by part; none if the scores stay raw. None as long as moments are wanted
+            and not known: the parts have scores then, and the reward has none.
+    """
+
+    statistics: Mapping[str, Moments] | None
+
+    def standardised_by(self, statistics: Mapping[str, Moments]) -> Self:
+        """The same reward, of the same parts, with these moments; without any, of raw scores."""
+        ...
+
+    @classmethod
+    def lacks_statistics(cls, arguments: Mapping[str, Any]) -> bool:
+        """Whether moments are wanted and not known of what the constructor makes of arguments."""
+        ...
+
+
+def awaits_statistics(reward: object) -> TypeGuard[Standardises]:
+    """Whether a reward is still to be given the moments of its parts."""
+    return isinstance(reward, Standardises) and reward.statistics is None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from soc_ft.errors import ConfigError, SocFtError
-from soc_ft.rewards.base import Composite
+from soc_ft.rewards.base import Composite, awaits_statistics
 
 _DEFAULT_PROMPTS = ("a red cup on a table", "two dogs in the snow")
 
@@ -43,6 +43,8 @@ def try_reward(
             pictures' device, with a gradient if that will be used.
     """
     named = f"{key} ({getattr(reward, 'name', type(reward).__name__)})"
+    if awaits_statistics(reward):
+        reward = reward.standardised_by({})
     images = _pictures(size, device)
     images.requires_grad_(gradient)
     texts = [*prompts[:2], *_DEFAULT_PROMPTS][:2]

@@ -159,6 +159,21 @@ def test_a_run_may_be_resumed_with_other_memory_settings(
         check_resume(now, tmp_path)
 
 
+@pytest.mark.parametrize("key", ["reward.normalise", "reward.statistics"])
+def test_an_argument_that_came_later_changes_nothing_by_its_default(key: str) -> None:
+    """Breaks if a run of before an argument was there is another experiment than the same now."""
+    section, name = key.split(".")
+    config: dict[str, Any] = every_key()[key]
+    before = {
+        **config,
+        section: {other: value for other, value in config[section].items() if other != name},
+    }
+    assert config_hash(before) == config_hash(config)
+    for value in (True, {"imagereward": [0.0, 1.0]}):
+        other = {**config, section: {**config[section], name: value}}
+        assert config_hash(other) != config_hash(config)
+
+
 def test_a_stranger_s_configuration_imports_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,18 @@ def test_a_part_of_a_sum_is_named() -> None:
         try_reward(Weighted(parts, {"good": 1.0, "bad": 1.0}), "reward")
 
 
+def test_a_sum_that_awaits_moments_is_tried_raw() -> None:
+    """Breaks when what a run has yet to measure is held against its reward, or hides a mistake."""
+    one = {"part": 1.0}
+    try_reward(Weighted({"part": Redness()}, one, normalise=True), "reward", gradient=True)
+    with pytest.raises(ConfigError, match="no gradient with respect to the pictures"):
+        try_reward(
+            Weighted({"part": Own(lambda s: s.detach())}, one, normalise=True),
+            "reward",
+            gradient=True,
+        )
+
+
 def test_what_is_right_passes() -> None:
     """Breaks when a reward is refused for a prompt that it does not know, or for one bad score."""
     seen: list[str] = []
