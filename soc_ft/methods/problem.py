@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from torch import Tensor
 from soc_ft.core import Condition, Process
 from soc_ft.distributed import largest
 from soc_ft.profiling import Clock
-from soc_ft.rewards.base import Composite, Reward
+from soc_ft.rewards.base import Composite, Reward, awaits_statistics
+
+PART = "reward/"
+"""Stands before the names of a composite reward's parts in the log."""
 
 
 class Policies(Protocol):
@@ -60,7 +64,7 @@ class Problem:
 
     Attributes:
         model: predictions and decoding.
-        reward: scores pictures for their prompts.
+        reward: scores pictures for their prompts; NaN as long as it awaits its parts' moments.
         process: the transitions that are sampled and controlled.
         reward_scale: lambda > 0; the optimum samples p_base(x) exp(lambda r(x)).
         guidance_scale: w of guided predictions; 1 means none.
@@ -174,6 +178,8 @@ class Problem:
             return self.reward(images, prompts).float()
         scores = self.reward.part_scores(images, prompts)
         self.parts.note(scores)
+        if awaits_statistics(self.reward):
+            return images.new_full((len(images),), math.nan, dtype=torch.float32)
         return self.reward.combine(scores).float()
 
 
@@ -196,7 +202,7 @@ class PartScores:
         several times over (as smoothing does); the result is their mean.
         """
         taken = {
-            f"reward/{name}": torch.cat(values).view(-1, samples).mean(dim=0)
+            f"{PART}{name}": torch.cat(values).view(-1, samples).mean(dim=0)
             for name, values in self._noted.items()
         }
         self._noted.clear()

@@ -27,6 +27,7 @@ from soc_ft.profiling import (
     synchronize,
 )
 from soc_ft.records.journal import Journal
+from soc_ft.rewards.base import awaits_statistics
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.building import build_checkpoints, build_module, build_trainer
 from soc_ft.training.scorers import Scorers
@@ -171,6 +172,8 @@ def measure(
         run.trainer.steps = steps + 1
         run.validation.every = steps + 2
         module = build_module(config, run, folder, scorers)
+        if awaits_statistics(scorers.reward):  # raw scores cost the same
+            module.problem.reward = scorers.reward.standardised_by({})
         clock = module.problem.clock = ProfilingClock()
         recorder = module.model.counter = CallRecorder(clock)
         run.trainer.checkpoint_every = steps + 2

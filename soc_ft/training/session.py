@@ -26,16 +26,19 @@ from soc_ft.layout import (
     LAST_CHECKPOINT,
     OVERRIDES_FILE,
     RESULTS_FILE,
+    STATISTICS_FILE,
 )
 from soc_ft.models.export import export_pipeline
 from soc_ft.models.model import DiffusionModel
 from soc_ft.models.starting import OFFSET_FILE
 from soc_ft.models.weights import save_weights
+from soc_ft.plain_yaml import write_yaml
 from soc_ft.plotting.plots import plot_training
 from soc_ft.records.drafts import remove_drafts_of_run
 from soc_ft.records.identity import config_hash
 from soc_ft.records.provenance import provenance
 from soc_ft.records.runs import Origin
+from soc_ft.rewards.base import Standardises
 from soc_ft.tracking.headline import run_name, run_params
 from soc_ft.tracking.logger import RunLogger
 from soc_ft.training.building import (
@@ -81,7 +84,7 @@ def carry_out(
             trainer.print(introduction(run, folder, device, threads.count, resumed))
             if resumed is None:
                 logger.rewind(0)
-            _fit(trainer, module, resumed, run.validation.at_end)
+            _fit(trainer, module, folder, resumed, run.validation.at_end)
             checkpoints.save_last(trainer)
             module.finish()
             _finish(module, run, folder, trainer)
@@ -89,11 +92,16 @@ def carry_out(
 
 
 def _fit(
-    trainer: Trainer, module: RewardFineTuning, resumed: Path | None, measure_last: bool
+    trainer: Trainer,
+    module: RewardFineTuning,
+    folder: Path,
+    resumed: Path | None,
+    measure_last: bool,
 ) -> None:
     """Measure the base model, fine-tune, and measure the last step if asked and not done."""
     if resumed is None:
         trainer.validate(module, verbose=False, weights_only=True)
+        _keep_statistics(module, folder)
     else:
         _log.info("Resuming from %s", resumed)
     trainer.fit(module, ckpt_path=resumed, weights_only=True)
@@ -125,6 +133,19 @@ def _begin(
     params = run_params(origin.choices, plain)
     logger.start(params, tags, resumed=resume, sweep_folder=origin.sweep)
     logger.log_artifact(folder / CONFIG_FILE)
+
+
+@rank_zero_only
+def _keep_statistics(module: RewardFineTuning, folder: Path) -> None:
+    """Write what the reward's parts are standardised by, for evaluations and further runs."""
+    reward = module.problem.reward
+    if not (isinstance(reward, Standardises) and reward.statistics):
+        return
+    moments = {name: list(each) for name, each in reward.statistics.items()}
+    write_yaml(folder / STATISTICS_FILE, moments)
+    module.logger.log_artifact(folder / STATISTICS_FILE)
+    said = ",".join(f"{name}:[{mean},{std}]" for name, (mean, std) in moments.items())
+    _log.info("The reward's parts are standardised by reward.statistics={%s}", said)
 
 
 def _finish(module: RewardFineTuning, run: RunConfig, folder: Path, trainer: Trainer) -> None:

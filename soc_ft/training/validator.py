@@ -31,9 +31,10 @@ from soc_ft.layout import (
     SHEET_PROMPTS_FILE,
     sheet_name,
 )
-from soc_ft.methods.problem import Problem, chunks
+from soc_ft.methods.problem import PART, Problem, chunks
 from soc_ft.models.model import DiffusionModel
 from soc_ft.plotting.sheets import picture_grid, save_pictures
+from soc_ft.training.standardising import standardise
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +193,11 @@ class Validator:
         self._measured.append(measured)
 
     def finish(self) -> ValidationResult:
-        """Combine what all ranks measured; the first result becomes the baseline."""
+        """Combine what all ranks measured; the first result becomes the baseline.
+
+        Raises:
+            RunError: the reward cannot be standardised by it.
+        """
         names = dict.fromkeys(name for part in self._measured for name in part)
         own = {name: torch.cat([part[name] for part in self._measured]) for name in names}
         self._measured.clear()
@@ -204,6 +209,7 @@ class Validator:
             for name, values in everyone.items()
         }
         if self.baseline is None:
+            self._standardise(by_prompt)
             _warn_of_broken(by_prompt["reward"], self.problem.reward.name)
             self.baseline = {**by_prompt, "pictures": pictures}
         self.latest = by_prompt
@@ -271,8 +277,16 @@ class Validator:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.baseline = state["baseline"]
+        if self.baseline is not None:
+            self._standardise(self.baseline)
         self.latest = state["latest"]
         self.results = state["results"]
+
+    def _standardise(self, of_base: dict[str, Tensor]) -> None:
+        """Let a reward that awaits its parts' moments have those of the base model's pictures."""
+        start = f"metric {PART}"
+        parts = {n.removeprefix(start): each for n, each in of_base.items() if n.startswith(start)}
+        of_base["reward"] = standardise(self.problem, of_base["reward"], parts)
 
     def _result(self, by_prompt: dict[str, Tensor], pictures: Tensor) -> ValidationResult:
         assert self.baseline is not None

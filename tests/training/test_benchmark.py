@@ -8,6 +8,7 @@ from soc_ft.config import check
 from soc_ft.training.benchmark import EVALUATING, measure
 from soc_ft.training.scorers import build_scorers
 from tests.conftest import TINY, composed
+from tests.rewards.test_weighted import RUN, SUM
 
 
 def test_the_cost_of_a_step_is_split_and_compared(tmp_path: Path) -> None:
@@ -23,3 +24,11 @@ def test_the_cost_of_a_step_is_split_and_compared(tmp_path: Path) -> None:
     report = cost.report()
     for word in (*cost.seconds, "per trajectory", "cpu"):
         assert word in report
+
+
+def test_a_reward_that_no_run_has_measured_costs_the_same() -> None:
+    """Breaks when the steps of a standardised reward cannot be timed without a validation."""
+    config = composed(*RUN, *SUM, "reward.normalise=true", "cfg_mode=none")
+    run = check(config)
+    cost = measure(config, run, build_scorers(config, run), steps=1, evaluations=1)
+    assert cost.seconds["regression"] > 0

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from soc_ft.methods import Batch, Terms
 from soc_ft.methods.problem import Problem
+from soc_ft.plain_yaml import read_mapping
 from soc_ft.training.regression import Regression
 from tests.conftest import TINY, command, composed, curve, untrained
+from tests.rewards.test_weighted import SUM
 from tests.trained import largest_difference, weights
 
 TinyRun = Callable[..., Path]
@@ -74,6 +76,19 @@ def test_any_number_of_processes_gives_the_run_of_one(
     settings = (*SHORT, "trainer.batch_size=15", "validation.prompts=4", "trainer.steps=4")
     shared = started(tmp_path / "shared", processes, *settings)
     assert_same_run(tiny_run(*settings, folder="alone"), shared)
+
+
+@pytest.mark.slow
+def test_two_processes_standardise_by_the_same_moments(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Breaks when a process standardises by its own pictures, or does not know the moments."""
+    target = "reward._target_=soc_ft.rewards.weighted.Weighted"
+    settings = (*SUM, target, "~reward.scale", "reward.normalise=true", "trainer.steps=2")
+    alone = tiny_run(*settings, folder="alone")
+    shared = started(tmp_path / "shared", 2, *settings)
+    assert_same_run(alone, shared)
+    moments, same = (read_mapping(run / "reward_statistics.yaml") for run in (alone, shared))
+    for name, of_part in moments.items():
+        assert same[name] == pytest.approx(of_part, rel=1e-4)
 
 
 @pytest.mark.slow
