@@ -39,12 +39,15 @@ from soc_ft.evaluation.plan import (
     guidance_of_run,
 )
 from soc_ft.evaluation.prompts import chosen_prompts
+from soc_ft.layout import STATISTICS_FILE
 from soc_ft.options import Component
 from soc_ft.records.runs import (
     find_weights,
     open_run,
     run_of_checkpoint,
 )
+from soc_ft.records.saved import read_config
+from soc_ft.rewards.base import Standardises
 from soc_ft.tracking.address import default_uri
 from soc_ft.tracking.store import folder_of_mlflow_run, looks_like_mlflow_id
 
@@ -68,7 +71,7 @@ def check_evaluation(config: DictConfig) -> Plan:
     if settings.tracking or (settings.run, settings.checkpoint) == (None, None):
         check_tracker(validated(Component, tracking, ("tracking",)))
     if settings.images is not None:
-        measures = _measures(settings, None)
+        measures = _measures(settings)
         sets = read_folder(Path(settings.images))
         check_sizes(_embedding(measures), min(len(group) for each in sets for group in each.paths))
         return Plan(settings, None, [], [], sets, measures, tracking)
@@ -77,7 +80,7 @@ def check_evaluation(config: DictConfig) -> Plan:
         _check_run(run_config, settings)
         if settings.tracking is None:
             tracking = run_config.get("tracking") or chosen("tracking", "tracking", "none")
-    measures = _measures(settings, run_config)
+    measures = _measures(settings, run_dir, run_config)
     check_sizes(_embedding(measures), settings.samples_per_prompt)
     prompts = _prompts(settings, run_config)
     blocks = _blocks(settings, run_config)
@@ -204,15 +207,17 @@ def schedule_option(noise_levels: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _measures(settings: Settings, run_config: Mapping[str, Any] | None) -> dict[str, Measure]:
+def _measures(
+    settings: Settings, run_dir: Path | None = None, run_config: Mapping[str, Any] | None = None
+) -> dict[str, Measure]:
     if settings.metrics:
         components = dict(chosen_metric("metrics", value) for value in settings.metrics)
-    elif run_config is not None:
-        components = _metrics_of_run(run_config)
+    elif run_dir is not None and run_config is not None:
+        components = _metrics_of_run(run_dir, run_config)
     else:
         raise ConfigError(f"metrics: choose at least one ({', '.join(metric_options())})")
-    if settings.exact and run_config is not None:
-        components = _reward_of_run(run_config) | components
+    if settings.exact and run_dir is not None and run_config is not None:
+        components = _reward_of_run(run_dir, run_config) | components
     return {label: checked_measure(label, each) for label, each in components.items()}
 
 
@@ -250,17 +255,23 @@ def checked_measure(label: str, component: dict[str, Any]) -> Measure:
     return Measure(component, embeds)
 
 
-def _metrics_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _metrics_of_run(run_dir: Path, run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     validation = run_config.get("validation") or {}
-    components = _reward_of_run(run_config) | (validation.get("metrics") or {})
+    components = _reward_of_run(run_dir, run_config) | (validation.get("metrics") or {})
     if validation.get("embedding") is not None:
         components["diversity"] = validation["embedding"]
     return components
 
 
-def _reward_of_run(run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    reward = component_class(_typed(run_config, "reward"), "reward", REWARD)
-    return {reward.name: run_config["reward"]}
+def _reward_of_run(run_dir: Path, run_config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The reward by its name, with the statistics that the run has measured for it."""
+    component = _typed(run_config, "reward")
+    reward = component_class(component, "reward", REWARD)
+    measured = {}
+    if isinstance(reward, Standardises) and reward.lacks_statistics(component.arguments):
+        file = run_dir / STATISTICS_FILE
+        measured = {"statistics": read_config(file)} if file.is_file() else {}
+    return {reward.name: run_config["reward"] | measured}
 
 
 def _exact(

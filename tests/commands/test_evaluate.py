@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from soc_ft.errors import Interrupted
-from soc_ft.evaluation import pictures
+from soc_ft.errors import ConfigError, Interrupted
+from soc_ft.evaluation import pictures, sampling
 from soc_ft.evaluation.checks import check_evaluation
 from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.run import run_evaluation
 from soc_ft.evaluation.statistics import Scores
 from tests.conftest import command, composed, light_answer, train_tiny
+from tests.rewards.test_weighted import SUM
 
 TinyRun = Callable[..., Path]
 Evaluate = Callable[..., list[Scores]]
@@ -95,6 +97,28 @@ def test_four_blocks_of_base_and_fine_tuned(
     printed = capsys.readouterr().out
     assert printed.count("difference to the base model") == 4
     assert "pretrained, eta 1, 4 steps" in printed
+
+
+def test_a_standardised_reward_is_that_of_the_run(
+    evaluated: Evaluate, tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when a run is evaluated by other moments than it was trained with, or by none."""
+    target = "reward._target_=soc_ft.rewards.weighted.Weighted"
+    folder = tiny_run(*SUM, target, "~reward.scale", "reward.normalise=true", "trainer.lr=1e-3")
+    noise = sampling.normal
+    monkeypatch.setattr(
+        sampling, "normal", lambda shape, seed, stream, at: noise(shape, seed, "validation", at)
+    )
+    base, tuned = evaluated(f"run={folder}", "prompts=null")
+    last = json.loads((folder / "results.json").read_text())["4"]
+    # The same pictures, rounded to 256 levels: the deviation is of two of them.
+    assert base.estimates["weighted"].mean == pytest.approx(0, abs=0.05)
+    assert tuned.estimates["weighted"].mean == pytest.approx(last["reward"], abs=0.05)
+    assert 1 < tuned.differences["weighted"].mean == pytest.approx(last["gain"], abs=0.05)
+
+    (folder / "reward_statistics.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"^metrics\.weighted\.statistics: is needed"):
+        evaluated(f"run={folder}")
 
 
 def test_untrained_weights_differ_in_nothing(evaluated: Evaluate, tiny_run: TinyRun) -> None:
