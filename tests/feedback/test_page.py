@@ -57,6 +57,9 @@ class Browser:
             {"actions": [{"type": "key", "id": "k", "actions": actions}]},
         )
 
+    def close(self) -> None:
+        requests.delete(f"{self._address}{self._session}", timeout=60)
+
     def picture(self, path: Path) -> None:
         answer = requests.get(f"{self._address}{self._session}/screenshot", timeout=60)
         path.write_bytes(base64.b64decode(answer.json()["value"]))
@@ -76,7 +79,9 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
                     break
             except requests.ConnectionError:
                 time.sleep(0.2)
-        yield Browser(address, tmp_path)
+        session = Browser(address, tmp_path)
+        yield session
+        session.close()
     finally:
         driver.kill()
         driver.wait()
