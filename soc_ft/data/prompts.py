@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 from soc_ft.data.formats import SUFFIXES, Located, kind_of, read_entries
+from soc_ft.data.metadata import Metadata, by_prompt
 from soc_ft.errors import ConfigError
 from soc_ft.files import PACKAGE_PREFIX, package_path
 
@@ -40,11 +41,33 @@ def load_prompts(source: str, column: str | None = None, limit: int | None = Non
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit} (prompts of {source}): must be at least 1, or null")
     prompts = [
-        _checked(entry, f"{source}, {place}", column) for place, entry in _entries(source, column)
+        _parted(entry, place, column)[0] for place, entry in _entries(source, column, whole=False)
     ]
     if not prompts:
         raise ConfigError(f"{source} holds no prompts: add at least one or choose another source")
     return prompts[:limit]
+
+
+def load_metadata(sources: Iterable[str], column: str | None = None) -> Metadata:
+    """What sources of prompts say beside them: the further keys or columns, by prompt.
+
+    Args:
+        sources: as of :func:`load_prompts`.
+        column: as in :func:`load_prompts`.
+
+    Raises:
+        ConfigError: as :func:`load_prompts`, or a prompt has different metadata in two places.
+    """
+    return by_prompt(
+        (place, *_parted(entry, place, column))
+        for source in dict.fromkeys(sources)
+        for place, entry in _entries(source, column, whole=True)
+    )
+
+
+def in_turn(groups: Sequence[Sequence[str]]) -> list[str]:
+    """The first of each group, then the second of each, and so on: the first few are of all."""
+    return [each for turn in zip_longest(*groups) for each in turn if each is not None]
 
 
 def given_prompts(
@@ -65,7 +88,18 @@ def given_prompts(
     entries = [given] if isinstance(given, str) else list(given)
     if not entries:
         raise ConfigError("prompts=[]: give at least one prompt")
-    return [_checked(entry, f"prompts[{number}]", None) for number, entry in enumerate(entries)]
+    return [_parted(entry, f"prompts[{number}]", None)[0] for number, entry in enumerate(entries)]
+
+
+def given_metadata(given: str | Sequence[Any], column: str | None = None) -> Metadata:
+    """What is said of the prompts of :func:`given_prompts` beside their text; arguments as there.
+
+    Raises:
+        ConfigError: they cannot be read, or one has different metadata in two places.
+    """
+    if isinstance(given, str) and is_source(given):
+        return load_metadata([given], column)
+    return {prompt: {} for prompt in given_prompts(given)}
 
 
 def is_source(text: str) -> bool:
@@ -122,17 +156,20 @@ class PromptOrder:
         return blake2b(address.encode(), digest_size=16).digest()
 
 
-def _entries(source: str, column: str | None) -> Iterator[Located]:
+def _entries(source: str, column: str | None, *, whole: bool) -> Iterator[Located]:
+    """Entries of a source; ``whole``: with what they hold beside the prompt, which may be large."""
     path = package_path(source)
     if os.path.isfile(path):
-        yield from read_entries(path, source)
+        found = read_entries(path, source)
     elif os.path.isdir(path) or _looks_like_dataset_id(source):
-        yield from _dataset(source, path, column)
+        found = _dataset(source, path, column, whole)
     else:
         raise ConfigError(
             f"{source}: there is no such file or folder (looked for {path.absolute()}); "
             "give a path, package:<path inside soc_ft>, or a Hugging Face dataset id"
         )
+    for place, entry in found:
+        yield f"{source}, {place}", entry
 
 
 def _looks_like_dataset_id(source: str) -> bool:
@@ -147,7 +184,7 @@ def _looks_like_dataset_id(source: str) -> bool:
     )
 
 
-def _dataset(source: str, path: Path, column: str | None) -> Iterator[Located]:
+def _dataset(source: str, path: Path, column: str | None, whole: bool) -> Iterator[Located]:
     try:
         import datasets
     except ImportError as error:
@@ -172,13 +209,16 @@ def _dataset(source: str, path: Path, column: str | None) -> Iterator[Located]:
             f"{source}: neither a file nor a Hugging Face dataset that can be loaded ({reason})"
         ) from error
     name = _column(table.column_names, column, source)
-    for number, value in enumerate(table[name]):
-        yield f"row {number}, column {name!r}", value
+    for number, row in enumerate(table if whole else table.select_columns([name])):
+        yield f"row {number}", row
 
 
-def _checked(entry: Any, place: str, column: str | None) -> str:
+def _parted(entry: Any, place: str, column: str | None) -> tuple[str, dict[str, Any]]:
+    """The prompt of an entry, checked, and what else the entry holds."""
+    further: dict[str, Any] = {}
     if isinstance(entry, Mapping):
         key = _column(list(entry), column, place)
+        further = {other: value for other, value in entry.items() if other != key}
         entry, place = entry[key], f"{place}, key {key!r}"
     if not isinstance(entry, str):
         raise ConfigError(f"{place}: holds {kind_of(entry)} where a prompt (text) is expected")
@@ -191,7 +231,7 @@ def _checked(entry: Any, place: str, column: str | None) -> str:
         )
     if not entry.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in entry):
         raise ConfigError(f"{place}: holds half a character (a lone surrogate); remove it")
-    return entry.strip()
+    return entry.strip(), further
 
 
 def _column(available: list[str], column: str | None, place: str) -> str:
