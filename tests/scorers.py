@@ -12,6 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from soc_ft.data.metadata import Metadata
+
 
 class Redness:
     """How much redder than green and blue a picture is on average."""
@@ -55,6 +57,21 @@ class Counting(Redness):
         Counting.asked += len(images)
         Counting.differentiated += len(images) * images.requires_grad
         return super().__call__(images, prompts)
+
+
+class Informed(Redness):
+    """Adds the ``bonus`` in a prompt's metadata; of a prompt that it was not told of it raises."""
+
+    name: ClassVar[str] = "informed"
+    told: ClassVar[list[Metadata]] = []
+
+    def use_metadata(self, of_prompts: Metadata) -> None:
+        Informed.told.append(of_prompts)
+        self.bonus = {prompt: said.get("bonus", 0.0) for prompt, said in of_prompts.items()}
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        bonus = torch.tensor([self.bonus[prompt] for prompt in prompts], device=images.device)
+        return super().__call__(images, prompts) + bonus
 
 
 class EndsEarly(Redness):

@@ -88,8 +88,8 @@ def fine_tune(
         run_dir: folder of the run; None is a new one below ``runs/``.
         prompts: to train on: a list, or a file or data set as for ``prompts=file``; None are those
             of the configuration. A list is kept in the run folder.
-        validation_prompts: to measure on; None are ``prompts`` if these are given, and else those
-            of the configuration.
+        validation_prompts: to measure on; None are ``prompts`` if these are given (or the last of
+            them, with the override ``+prompts.held_out=``), and else those of the configuration.
 
     Raises:
         ConfigError: an argument or an override is wrong; nothing was started.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from soc_ft.api.loading import is_trained, loaded_with
@@ -12,6 +12,8 @@ from soc_ft.api.prompts import prompt_list
 from soc_ft.api.sampling import SamplingSettings, sampled
 from soc_ft.checking import validated
 from soc_ft.config.hydra_errors import own_hydra
+from soc_ft.data.metadata import Metadata
+from soc_ft.data.prompts import given_metadata
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.checks import (
     check_sizes,
@@ -23,7 +25,6 @@ from soc_ft.evaluation.checks import (
 from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.evaluation.tables import markdown_table, terminal_table
-from soc_ft.instantiation import build
 from soc_ft.models.availability import picture_size
 from soc_ft.rewards.function import FunctionReward, name_of
 
@@ -100,15 +101,16 @@ def evaluate(
     }
     settings = validated(SamplingSettings, given)
     texts = prompt_list("prompts", prompts)
+    metadata = cache(partial(given_metadata, prompts if isinstance(prompts, str) else texts))
     with own_hydra():
-        measures = _metrics(metrics, samples_per_prompt)
+        measures = _metrics(metrics, samples_per_prompt, metadata)
         schedule = schedule_option(loaded.sections.get("scheduler", {}))
 
     from soc_ft.evaluation.measuring import compared, try_measure
 
     size = picture_size(loaded.sections.get("model", {}).get("path", ""))
     for label, metric in measures.items():
-        try_measure(metric.build(), f"metrics.{label}", model.device, size)
+        try_measure(metric.build(), f"metrics.{label}", model.device, size, texts)
     models = [BASE, FINE_TUNED] if is_trained(model) else [BASE]
     pictures = {of: sampled(model, texts, settings, base=of == BASE) for of in models}
     values: dict[str, dict[str, Any]] = {of: {} for of in models}
@@ -127,7 +129,9 @@ def evaluate(
     )
 
 
-def _metrics(given: Any, samples_per_prompt: int) -> dict[str, _Metric]:
+def _metrics(
+    given: Any, samples_per_prompt: int, metadata: Callable[[], Metadata]
+) -> dict[str, _Metric]:
     """The metrics by their names in the table."""
     if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
         given = [given]
@@ -136,25 +140,30 @@ def _metrics(given: Any, samples_per_prompt: int) -> dict[str, _Metric]:
     if not given:
         known = ", ".join(metric_options())
         raise ConfigError(f"metrics: choose at least one ({known}), or give a function")
-    metrics = {str(label): _metric(str(label), each) for label, each in given.items()}
+    metrics = {str(label): _metric(str(label), each, metadata) for label, each in given.items()}
     check_sizes([label for label in metrics if metrics[label].embeds], samples_per_prompt)
     return metrics
 
 
-def _metric(label: str, given: Any) -> _Metric:
+def _metric(label: str, given: Any, metadata: Callable[[], Metadata]) -> _Metric:
+    from soc_ft.evaluation.measuring import built_measure
+    from soc_ft.rewards.metadata import share_metadata
+
+    key = f"metrics.{label}"
     if isinstance(given, str | Mapping):
         value = given if isinstance(given, str) else dict(given)
-        _, component = chosen_metric(f"metrics.{label}", value)
-        return _Metric(
-            partial(build, component, f"metrics.{label}"), checked_measure(label, component).embeds
-        )
+        _, component = chosen_metric(key, value)
+        embeds = checked_measure(label, component).embeds
+        return _Metric(partial(built_measure, component, key, metadata), embeds)
     if isinstance(given, type) or not callable(given):
         raise ConfigError(
-            f"metrics.{label}={given!r}: give a function (images, prompts) -> (B,), a metric "
+            f"{key}={given!r}: give a function (images, prompts) -> (B,), a metric "
             f"object, or the name of an option ({', '.join(metric_options())})"
         )
     embeds = getattr(given, "embeds", False)
-    return _Metric(lambda: given if embeds else FunctionReward(given), embeds)
+    metric = given if embeds else FunctionReward(given)
+    share_metadata(metric, key, metadata)
+    return _Metric(lambda: metric, embeds)
 
 
 def _measured(

@@ -55,8 +55,10 @@ def record_prompts(
         ConfigError: a list holds no prompts, or overrides name others.
     """
     files: dict[Path, bytes] = {}
-    if validation is None:
+    if validation is None and "prompts.held_out" not in typed:
         validation = train
+    elif train is not None:
+        set_key(config, "prompts.validation", None)
     for use, given in (("train", train), ("validation", validation)):
         if given is None:
             continue

@@ -16,7 +16,7 @@ from soc_ft.config.components import check_trusted, component_class
 from soc_ft.config.kinds import FINETUNE, MODEL
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
-from soc_ft.evaluation.plan import guidance_of_run
+from soc_ft.evaluation.plan import GivenPrompts, guidance_of_run
 from soc_ft.evaluation.prompts import chosen_prompts
 from soc_ft.models.availability import check_available
 from soc_ft.options import (
@@ -41,7 +41,7 @@ class SampleSettings(Section):
     run: str
     checkpoint: str
     base: bool
-    prompts: str | list[str] | None
+    prompts: GivenPrompts
     num_prompts: Count | None
     samples_per_prompt: Count
     guidance_scale: NonNegative | None

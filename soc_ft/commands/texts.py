@@ -14,8 +14,8 @@ from soc_ft.errors import ConfigError
 def quote_texts(arguments: Sequence[str], keys: Collection[str]) -> list[str]:
     """Put texts into quotation marks, so that commas, brackets and quotes are letters in them.
 
-    A list stays a list, ``null`` stays nothing, and what is in quotation marks as a whole already
-    stays as it is.
+    A list stays a list, a mapping stays one, ``null`` stays nothing, and what is in quotation marks
+    as a whole already stays as it is.
 
     Args:
         arguments: of a command line of Hydra.
@@ -39,7 +39,7 @@ def _quoted(argument: str, parser: OverridesParser) -> str:
         if not override.is_sweep_override():
             value = override.value()
             in_marks = isinstance(value, str) and text.lstrip().startswith(("'", '"'))
-            if value is None or isinstance(value, list) or in_marks or "${" in text:
+            if value is None or isinstance(value, list | dict) or in_marks or "${" in text:
                 return argument
     except HydraException:
         if _is_list(text):

@@ -10,6 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from soc_ft.checking import validated
 from soc_ft.config.components import (
+    any_uses_metadata,
     build_feedback,
     build_method,
     check_components,
@@ -18,6 +19,7 @@ from soc_ft.config.components import (
     components_in,
 )
 from soc_ft.config.kinds import EMBEDDING, FEATURES, FINETUNE, METRIC, MODEL, REWARD, Kind
+from soc_ft.config.prompts import held_out_prompts, metadata_of, training_prompts
 from soc_ft.config.schema import RunConfig
 from soc_ft.data.prompts import load_prompts
 from soc_ft.errors import ConfigError, check_all
@@ -48,8 +50,10 @@ def check(config: DictConfig) -> RunConfig:
     asked_about = getattr(feedback.config, "prompts", None)
     if asked_about is not None:
         load_prompts(asked_about)
-    for source in (run.prompts.train, run.prompts.validation):
-        load_prompts(source, column=run.prompts.column)
+    training_prompts(run.prompts)
+    held_out_prompts(run.prompts, limit=None)
+    if any(any_uses_metadata(*each) for each in scorers_of(run)):
+        metadata_of(run.prompts)
     _check_base_rewards(run)
     _check_weights(run)
     return run

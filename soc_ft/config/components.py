@@ -15,7 +15,7 @@ from soc_ft.feedback import Feedback
 from soc_ft.layout import STATISTICS_FILE
 from soc_ft.methods import Method
 from soc_ft.options import Component
-from soc_ft.rewards.base import ChecksArguments, ImportsNames, Standardises
+from soc_ft.rewards.base import ChecksArguments, ImportsNames, Standardises, UsesMetadata
 
 
 def components_in(value: Any, key: str) -> Iterator[tuple[str, Component]]:
@@ -94,6 +94,14 @@ def _check_statistics(found: Any, component: Component, key: str) -> None:
             f"are standardised by; copy it from the {STATISTICS_FILE} of a run ({{part: [mean, "
             "deviation], ...}), or name the parts one by one"
         )
+
+
+def any_uses_metadata(value: Any, key: str, kind: Kind) -> bool:
+    """Whether a component in a part of the configuration uses the metadata of prompts."""
+    return any(
+        isinstance(component_class(component, place, kind), UsesMetadata)
+        for place, component in components_in(value, key)
+    )
 
 
 def build_method(component: Component, key: str = "method") -> Method:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from soc_ft.config.checks import resolved
 from soc_ft.errors import ConfigError, did_you_mean
@@ -36,10 +37,10 @@ def chosen(key: str, group: str, value: str | Mapping[str, Any]) -> dict[str, An
         ConfigError: there is no such option.
     """
     if isinstance(value, str):
-        return _composed(key, group, value)
+        return _composed(key, group, value, {})
     if "option" in value:
         changes = {name: setting for name, setting in value.items() if name != "option"}
-        return _composed(key, group, str(value["option"])) | changes
+        return _composed(key, group, str(value["option"]), changes)
     if "_target_" not in value:
         raise ConfigError(
             f"{key}={dict(value)}: give the name of an option ({', '.join(options(group))}), a "
@@ -54,7 +55,7 @@ def unknown_option(key: str, name: str, known: Sequence[str]) -> ConfigError:
     return ConfigError(f"{key}={name}: no such option{hint} (there are: {', '.join(known)})")
 
 
-def _composed(key: str, group: str, name: str) -> dict[str, Any]:
+def _composed(key: str, group: str, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = options(group)
     if name not in known:
         raise unknown_option(key, name, known)
@@ -62,6 +63,8 @@ def _composed(key: str, group: str, name: str) -> dict[str, Any]:
     GlobalHydra.instance().clear()  # the command's own configuration is composed already
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = compose(f"{group}/{name}", overrides=[f"hydra.searchpath=[{search_path}]"])
+    for setting, value in changes.items():  # before what refers to them is resolved
+        OmegaConf.update(config, f"{group}.{setting}", value, merge=False, force_add=True)
     return resolved(config)[group]
 
 

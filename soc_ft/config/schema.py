@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from soc_ft.options import (
     BatchSize,
@@ -24,6 +24,7 @@ from soc_ft.options import (
     Steps,
     Threads,
     WithoutEffect,
+    listed,
 )
 
 GuidedPlace = Literal["trajectories", "adjoint", "control"]
@@ -69,12 +70,27 @@ class Model(Component):
 
 
 class Prompts(Section):
-    """Where training and held-out prompts are."""
+    """Where training and held-out prompts are: sources of ``data.prompts.load_prompts``.
 
-    train: str
-    validation: str
+    Attributes:
+        train: sources, or one.
+        validation: the same of held-out prompts, unless ``held_out`` says which these are.
+        column: key or column that holds the prompt.
+        limit: train on the first so many only, of all sources in turn.
+        held_out: the last so many of each source of ``train`` are held out.
+        style: of several sources of ``train``, the file of this name alone.
+        folder: that sources may refer to.
+        origin: where files come from that are not there, for the message.
+    """
+
+    train: Annotated[list[str], BeforeValidator(listed), Field(min_length=1)]
+    validation: Annotated[list[str], BeforeValidator(listed)]
     column: str | None
     limit: Count | None = None
+    held_out: Count | None = None
+    style: str | None = None
+    folder: str | None = None
+    origin: WithoutEffect[str | None] = None
 
 
 class Trainer(Section):

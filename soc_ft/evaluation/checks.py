@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from soc_ft.config.groups import chosen, options, unknown_option
 from soc_ft.config.kinds import EMBEDDING, FINETUNE, METRIC, MODEL, REWARD
 from soc_ft.config.machine import check_device
 from soc_ft.config.schema import Model, Prompts, Scheduler
+from soc_ft.data.metadata import Metadata
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.exact_checks import (
     TiltedLaw,
@@ -27,7 +29,7 @@ from soc_ft.evaluation.exact_checks import (
     check_exact_keys,
     tilted_law,
 )
-from soc_ft.evaluation.folders import read_folder
+from soc_ft.evaluation.folders import folder_metadata, read_folder
 from soc_ft.evaluation.plan import (
     Choice,
     Exact,
@@ -38,7 +40,7 @@ from soc_ft.evaluation.plan import (
     Settings,
     guidance_of_run,
 )
-from soc_ft.evaluation.prompts import chosen_prompts
+from soc_ft.evaluation.prompts import chosen_metadata, chosen_prompts, used_metadata
 from soc_ft.layout import STATISTICS_FILE
 from soc_ft.options import Component
 from soc_ft.records.runs import (
@@ -74,7 +76,8 @@ def check_evaluation(config: DictConfig) -> Plan:
         measures = _measures(settings)
         sets = read_folder(Path(settings.images))
         check_sizes(_embedding(measures), min(len(group) for each in sets for group in each.paths))
-        return Plan(settings, None, [], [], sets, measures, tracking)
+        metadata = used_metadata(measures, partial(folder_metadata, Path(settings.images)))
+        return Plan(settings, None, [], [], sets, measures, metadata, tracking)
     run_dir, run_config = _run(settings, tracking)
     if run_config is not None:
         _check_run(run_config, settings)
@@ -82,13 +85,13 @@ def check_evaluation(config: DictConfig) -> Plan:
             tracking = run_config.get("tracking") or chosen("tracking", "tracking", "none")
     measures = _measures(settings, run_dir, run_config)
     check_sizes(_embedding(measures), settings.samples_per_prompt)
-    prompts = _prompts(settings, run_config)
+    prompts, metadata = _prompts(settings, run_config, measures)
     blocks = _blocks(settings, run_config)
     law = tilted_law(run_config) if settings.exact and run_config is not None else None
     exact = _exact(settings, law, run_config, blocks, measures)
     scale = settings.guidance_scale if law is None else law.guidance_scale
     source = _source(settings, run_dir, run_config, blocks, scale)
-    return Plan(settings, source, prompts, blocks, [], measures, tracking, exact)
+    return Plan(settings, source, prompts, blocks, [], measures, metadata, tracking, exact)
 
 
 def _check_source(settings: Settings) -> None:
@@ -166,12 +169,17 @@ def _source(
     return ModelSource(model, finetune, weights, run_dir, scale)
 
 
-def _prompts(settings: Settings, run_config: Mapping[str, Any] | None) -> list[str]:
+def _prompts(
+    settings: Settings, run_config: Mapping[str, Any] | None, measures: Mapping[str, Measure]
+) -> tuple[list[str], Metadata]:
+    """The prompts, and what is said of them."""
     of_run = None
     if run_config is not None:
         of_run = validated(Prompts, run_config.get("prompts") or {}, ("prompts",))
-    found = chosen_prompts(settings.prompts, settings.column, settings.num_prompts, of_run)
-    return found[: settings.num_prompts]
+    given, column = settings.prompts, settings.column
+    found = chosen_prompts(given, column, settings.num_prompts, of_run)
+    metadata = used_metadata(measures, partial(chosen_metadata, given, column, of_run))
+    return found[: settings.num_prompts], metadata
 
 
 def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[SamplingSetup]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from soc_ft.data.metadata import Metadata, by_prompt, json_values
 from soc_ft.errors import ConfigError
 from soc_ft.files import replace_file
 
@@ -49,8 +50,14 @@ class PictureSet:
         return replace(self, paths=[of_prompt[:samples] for of_prompt in self.paths])
 
 
-def write_folder(folder: Path, sets: Iterable[PictureSet]) -> None:
-    """Copy pictures to ``folder``, with a metadata file that :func:`read_folder` understands."""
+def write_folder(folder: Path, sets: Iterable[PictureSet], of_prompts: Metadata) -> None:
+    """Copy pictures to ``folder``, with a metadata file that :func:`read_folder` understands.
+
+    Args:
+        folder: to be made.
+        sets: the pictures.
+        of_prompts: what else is said of their prompts, as far as JSON can hold it.
+    """
     lines = []
     for each in sets:
         name = "-".join([*(f"{value}" for value in each.block.values()), each.model])
@@ -61,14 +68,16 @@ def write_folder(folder: Path, sets: Iterable[PictureSet]) -> None:
                 file_name = f"{name}/{i:05d}-{j:02d}{path.suffix}"
                 shutil.copyfile(path, folder / file_name)
                 entry = {"file_name": file_name, "prompt": prompt, "model": each.model}
-                lines.append(json.dumps(entry | each.block, ensure_ascii=False))
+                said = json_values(of_prompts.get(prompt, {}))
+                further = each.block | ({"metadata": said} if said else {})
+                lines.append(json.dumps(entry | further, ensure_ascii=False))
     replace_file(folder / METADATA, ("\n".join(lines) + "\n").encode())
 
 
 def read_folder(folder: Path) -> list[PictureSet]:
     """The pictures that a metadata file lists, in its order.
 
-    ``model``, ``schedule``, ``eta`` and ``num_steps`` may be missing.
+    ``model``, ``schedule``, ``eta``, ``num_steps`` and ``metadata`` may be missing.
 
     Raises:
         ConfigError: names the file, the line and the key that is wrong.
@@ -80,21 +89,15 @@ def read_folder(folder: Path) -> list[PictureSet]:
             '{"file_name": "1.png", "prompt": "a cat"}'
         )
     grouped: dict[str, tuple[dict[str, Any], str, dict[str, list[Path]]]] = {}
-    for number, line in enumerate(_lines(metadata), start=1):
-        if not line.strip():
-            continue
-        entry = _entry(line, f"{metadata}, line {number}")
+    for place, entry in _entries(metadata):
         path = folder / entry["file_name"]
         # By its name: caches of data sets are full of links to elsewhere.
         if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
             raise ConfigError(
-                f"{metadata}, line {number}, key 'file_name': {entry['file_name']} lies outside "
-                f"{folder}"
+                f"{place}, key 'file_name': {entry['file_name']} lies outside {folder}"
             )
         if not path.is_file():
-            raise ConfigError(
-                f"{metadata}, line {number}, key 'file_name': there is no file {path}"
-            )
+            raise ConfigError(f"{place}, key 'file_name': there is no file {path}")
         block = _block(entry)
         model = str(entry.get("model", folder.name))
         group = grouped.setdefault(f"{block} {model}", (block, model, {}))
@@ -107,6 +110,21 @@ def read_folder(folder: Path) -> list[PictureSet]:
     ]
 
 
+def folder_metadata(folder: Path) -> Metadata:
+    """What a folder of :func:`read_folder` says of each prompt, in objects ``metadata``.
+
+    Raises:
+        ConfigError: one is no object, or a prompt has different ones in two lines; names both.
+    """
+    found = []
+    for place, entry in _entries(folder / METADATA):
+        said = entry.get("metadata", {})
+        if not isinstance(said, dict):
+            raise ConfigError(f"{place}, key 'metadata': must be an object")
+        found.append((place, entry["prompt"], said))
+    return by_prompt(found)
+
+
 def base_of(each: PictureSet, sets: Sequence[PictureSet]) -> PictureSet | None:
     """The base model's pictures of the same block and prompts, if ``each`` is not those itself."""
     for other in sets:
@@ -114,6 +132,14 @@ def base_of(each: PictureSet, sets: Sequence[PictureSet]) -> PictureSet | None:
         if same and other.model == BASE and each.model != BASE:
             return other
     return None
+
+
+def _entries(metadata: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line with a picture stands, and what it says."""
+    for number, line in enumerate(_lines(metadata), start=1):
+        if line.strip():
+            place = f"{metadata}, line {number}"
+            yield place, _entry(line, place)
 
 
 def _lines(metadata: Path) -> list[str]:

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soc_ft.data.metadata import Metadata
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores, mean_and_error, paired_difference, spread
 from soc_ft.instantiation import build
+from soc_ft.rewards.metadata import share_metadata
 from soc_ft.rewards.trial import try_embedding, try_reward
 
 Metric = Callable[[Tensor, Sequence[str]], Tensor]
@@ -21,25 +23,62 @@ Embedding = Callable[[Tensor], Tensor]
 """images (B, 3, H, W) in [0, 1] -> (B, D), of unit norm."""
 
 
-def build_measure(label: str, measure: Measure, device: torch.device, size: int) -> Any:
-    """Build what a column of the table is measured by, and try it on pictures of a size.
+def tried_measure(
+    label: str,
+    measure: Measure,
+    device: torch.device,
+    size: int,
+    prompts: Sequence[str],
+    metadata: Metadata,
+) -> Any:
+    """Build what a column of the table is measured by, and try it.
+
+    Args:
+        label: of the column.
+        measure: what it is.
+        device: where it will be used.
+        size: of the pictures, in pixels.
+        prompts: that will be used.
+        metadata: of these prompts, if the measure uses it.
 
     Raises:
         ConfigError: its weights are missing, or it does not measure as it should.
     """
-    metric = build(measure.component, f"metrics.{label}")
-    try_measure(metric, f"metrics.{label}", device, size)
+    metric = built_measure(measure.component, f"metrics.{label}", lambda: metadata)
+    try_measure(metric, f"metrics.{label}", device, size, prompts)
     return metric
 
 
-def try_measure(metric: Any, key: str, device: torch.device, size: int) -> None:
-    """Move a metric to a device and try it there on pictures of a size; ``key`` names it.
+def built_measure(component: Mapping[str, Any], key: str, metadata: Callable[[], Metadata]) -> Any:
+    """What a column of the table is measured by, told what is said of prompts; ``key`` names it.
+
+    Raises:
+        ConfigError: its weights are missing, or it cannot use the metadata.
+    """
+    metric = build(component, key)
+    share_metadata(metric, key, metadata)
+    return metric
+
+
+def try_measure(
+    metric: Any, key: str, device: torch.device, size: int, prompts: Sequence[str]
+) -> None:
+    """Move a metric to a device and try it there on pictures of a size.
+
+    Args:
+        metric: just built.
+        key: names it.
+        device: where it will be used.
+        size: of the pictures, in pixels.
+        prompts: that will be used.
 
     Raises:
         ConfigError: it does not measure as it should.
     """
-    tried = try_embedding if getattr(metric, "embeds", False) else try_reward
-    tried(metric, key, device, size)
+    if getattr(metric, "embeds", False):
+        try_embedding(metric, key, device, size)
+    else:
+        try_reward(metric, key, device, size, prompts)
 
 
 def measured(metric: Any, images: Tensor, prompts: Sequence[str]) -> Tensor:

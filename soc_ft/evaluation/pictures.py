@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from soc_ft.evaluation.folders import BASE, FINE_TUNED, PictureSet
-from soc_ft.evaluation.measuring import build_measure
+from soc_ft.evaluation.measuring import tried_measure
 from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
 from soc_ft.models.availability import GIVEN_PARTS, Source, locate, picture_size
@@ -47,7 +47,8 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
     if to_make:
         size = picture_size(plan.source.model["path"], plan.source.model.get("revision"))
         for label, measure in plan.measures.items():
-            build_measure(label, measure, device, size)  # its mistakes before minutes of sampling
+            # Its mistakes are told before minutes of sampling.
+            tried_measure(label, measure, device, size, plan.prompts, plan.metadata)
             release_memory()
         _make(plan, plan.source, stores, missing, device)
         release_memory()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator
 
 from soc_ft.checking import validated
+from soc_ft.data.metadata import Metadata
 from soc_ft.evaluation.folders import BASE, PictureSet
 from soc_ft.options import (
     Count,
@@ -25,6 +26,10 @@ from soc_ft.options import (
 )
 
 Choice = str | dict[str, Any]
+GivenPrompts = Choice | list[str] | None
+"""A prompt, a list of them, a file, a data set, or an option of conf/prompts (also as a mapping, of
+``option`` and what differs from it), whose held-out prompts are taken; None are those of the run.
+"""
 
 
 class Settings(Section):
@@ -35,7 +40,7 @@ class Settings(Section):
     images: str | None
     checkpoint: str | None
     model_path: str | None
-    prompts: str | list[str] | None
+    prompts: GivenPrompts
     column: str | None
     num_prompts: Count | None
     samples_per_prompt: Count
@@ -150,7 +155,10 @@ class Exact:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked evaluation: ``source``, ``prompts`` and ``blocks``, or else ``sets`` of files."""
+    """A checked evaluation: ``source``, ``prompts`` and ``blocks``, or else ``sets`` of files.
+
+    ``metadata`` of its prompts is known if a metric uses it.
+    """
 
     settings: Settings
     source: ModelSource | None
@@ -158,6 +166,7 @@ class Plan:
     blocks: list[SamplingSetup]
     sets: list[PictureSet]
     measures: dict[str, Measure]
+    metadata: Metadata
     tracking: dict[str, Any]
     exact: Exact | None = None
 

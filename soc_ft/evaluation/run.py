@@ -54,8 +54,10 @@ def run_evaluation(plan: Plan, config: DictConfig) -> list[Scores]:
             made = plan.sets or picture_sets(plan, device)
             sets = made if plan.sets else [each.first(settings.samples_per_prompt) for each in made]
             if keep:
-                write_folder(output / PICTURES, sets)
-            values = picture_values(made, plan.measures, settings.metric_batch, device)
+                write_folder(output / PICTURES, sets, plan.metadata)
+            values = picture_values(
+                made, plan.measures, settings.metric_batch, device, plan.metadata
+            )
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted.after(
             stop, "interrupted; the pictures made so far are kept, and the same command goes on"

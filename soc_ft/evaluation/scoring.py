@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from soc_ft.data.metadata import Metadata
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import PictureSet, base_of
-from soc_ft.evaluation.measuring import build_measure, compared, measured, of_prompts
+from soc_ft.evaluation.measuring import compared, measured, of_prompts, tried_measure
 from soc_ft.evaluation.plan import Measure
 from soc_ft.evaluation.statistics import Scores
 from soc_ft.methods.problem import chunks
@@ -30,8 +31,16 @@ def picture_values(
     measures: Mapping[str, Measure],
     batch_size: int,
     device: torch.device,
+    metadata: Metadata,
 ) -> Values:
     """Measure everything of every picture; one metric is in memory at a time.
+
+    Args:
+        sets: the pictures.
+        measures: by label, what they are measured by.
+        batch_size: pictures measured together; changes no result.
+        device: where.
+        metadata: of their prompts, if a measure uses it.
 
     Raises:
         ConfigError: a metric's weights are missing, a file is no picture, or pictures that are
@@ -41,7 +50,7 @@ def picture_values(
     size = _read(sets[0].paths[0][:1]).shape[-1]
     values = {}
     for label, measure in measures.items():
-        metric = build_measure(label, measure, device, size)
+        metric = tried_measure(label, measure, device, size, sets[0].prompts, metadata)
         with tqdm(total=total, desc=f"Scoring {label}", unit="picture") as bar:
             values[label] = [_of_set(metric, each, batch_size, device, bar) for each in sets]
         del metric

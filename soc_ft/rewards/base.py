@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from typing import Self
 
     import torch
+
+    from soc_ft.data.metadata import Metadata
 
 Moments = tuple[float, float]
 """Mean and standard deviation."""
@@ -71,6 +73,29 @@ class ImportsNames(Protocol):
     """A component with arguments that are dotted names of code, which it imports."""
 
     imported_names: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class UsesMetadata(Protocol):
+    """A reward or metric that wants to know what files say of prompts beside their text."""
+
+    def use_metadata(self, of_prompts: Metadata) -> None:
+        """Take it in; called once, when a run or an evaluation is built, before any picture.
+
+        Args:
+            of_prompts: by the text of each prompt that will be scored, the further keys of its JSON
+                object, or the further columns of its row; empty if it has none.
+        """
+        ...
+
+
+@runtime_checkable
+class Wraps(Protocol):
+    """A reward that asks others, rewards or functions, for its scores."""
+
+    def wrapped(self) -> Iterable[Any]:
+        """What it asks."""
+        ...
 
 
 @runtime_checkable

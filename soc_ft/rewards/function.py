@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import pkgutil
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from soc_ft.errors import ConfigError
@@ -78,6 +78,10 @@ class FunctionReward:
                 "them with torch alone, or set the function's attribute `differentiable = False`"
             )
         return scores if scores.is_floating_point() else scores.float()
+
+    def wrapped(self) -> Iterable[Any]:
+        """The function, which may be an object with further methods."""
+        return (self.function,)
 
     def to(self, device: torch.device) -> Self:
         """Move what the function holds, if it can be moved."""

@@ -17,6 +17,7 @@ from soc_ft.errors import ConfigError, SocFtError
 from soc_ft.rewards.base import Composite, awaits_statistics
 
 _DEFAULT_PROMPTS = ("a red cup on a table", "two dogs in the snow")
+_TRIED = "when it was tried on two random pictures"
 
 
 def try_reward(
@@ -35,7 +36,7 @@ def try_reward(
         key: of it in the configuration, for messages.
         device: where it will be used; it is moved there.
         size: height and width of the pictures, in pixels.
-        prompts: the first two are used.
+        prompts: that will be scored; the first two are used.
         gradient: of the scores with respect to the pictures will be used.
 
     Raises:
@@ -47,13 +48,13 @@ def try_reward(
         reward = reward.standardised_by({})
     images = _pictures(size, device)
     images.requires_grad_(gradient)
-    texts = [*prompts[:2], *_DEFAULT_PROMPTS][:2]
+    texts = ([*(prompts or _DEFAULT_PROMPTS)] * 2)[:2]  # a reward may know no other prompts
     _moved(reward, named, device)
     with torch.set_grad_enabled(gradient):
         if isinstance(reward, Composite):
-            for part, scores in _called(reward.part_scores, named, images, texts).items():
+            for part, scores in called(reward.part_scores, named, images, texts).items():
                 _check_scores(scores, f"{named}, part {part}", images)
-        scores = _called(reward, named, images, texts)
+        scores = called(reward, named, images, texts)
         _check_scores(scores, named, images)
         if gradient:
             _check_gradient(scores, named, images)
@@ -72,7 +73,7 @@ def try_embedding(
     images = _pictures(size, device)
     _moved(embedding, named, device)
     with torch.no_grad():
-        vectors = _called(embedding, named, images)
+        vectors = called(embedding, named, images)
     wanted = f"one vector for each, shape ({len(images)}, D)"
     _check_tensor(vectors, named, images, wanted)
     if vectors.dim() != 2 or len(vectors) != len(images):
@@ -88,20 +89,31 @@ def _pictures(size: int, device: torch.device | str) -> Tensor:
 def _moved(tried: Any, named: str, device: torch.device | str) -> None:
     if not callable(getattr(tried, "to", None)):
         raise ConfigError(f"{named}: lacks `to`, a method that moves its networks to a device")
-    _called(tried.to, named, torch.device(device))
+    called(tried.to, named, torch.device(device))
 
 
-def _called(called: Callable[..., Any], named: str, *arguments: Any) -> Any:
+def called(call: Callable[..., Any], named: str, *arguments: Any, when: str = _TRIED) -> Any:
+    """What a person's own code returns.
+
+    Args:
+        call: the code.
+        named: what messages call it.
+        *arguments: of the call.
+        when: it is called, for the message.
+
+    Raises:
+        ConfigError: it raises; names the line.
+    """
     try:
-        return called(*arguments)
+        return call(*arguments)
     except SocFtError:
         raise
     except (Exception, SystemExit) as error:  # whatever a person's own code raises
         said = " ".join(str(error).split())[:300]
         place = _own_line(error)
         raise ConfigError(
-            f"{named}: raised {type(error).__name__} when it was tried on two random pictures, "
-            f"{said or 'without a word'} ({Path(place.filename).name}, line {place.lineno})"
+            f"{named}: raised {type(error).__name__} {when}, {said or 'without a word'} "
+            f"({Path(place.filename).name}, line {place.lineno})"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from soc_ft.errors import ConfigError
@@ -120,6 +120,10 @@ class Weighted:
             mean, deviation = self.statistics.get(name, (0.0, 1.0))
             terms.append(self.coefficients[name] * ((score.float() - mean) / deviation))
         return sum(terms[1:], terms[0])
+
+    def wrapped(self) -> Iterable[Reward]:
+        """The parts."""
+        return self.rewards.values()
 
     def to(self, device: torch.device) -> Self:
         """Move the parts."""

@@ -20,8 +20,8 @@ from torch import Tensor
 from soc_ft.config import schema
 from soc_ft.config.components import build_feedback
 from soc_ft.config.processes import started_by_slurm
+from soc_ft.config.prompts import held_out_prompts, training_prompts
 from soc_ft.config.schema import RunConfig
-from soc_ft.data.prompts import load_prompts
 from soc_ft.evaluation.reference import BaseRewards, law
 from soc_ft.feedback import Feedback
 from soc_ft.feedback.base import Circumstances
@@ -79,9 +79,7 @@ def build_module(
     Raises:
         ConfigError: weights are missing or unfit.
     """
-    held_out = load_prompts(
-        run.prompts.validation, run.prompts.column, limit=run.validation.prompts
-    )
+    held_out = held_out_prompts(run.prompts, limit=run.validation.prompts)
     method: Method = build(config.method, "method")
     if model is None:
         model = build_model(config.model, config.finetune, run.scheduler.noise_levels())
@@ -102,7 +100,7 @@ def build_module(
         folder=folder / SAMPLE_FOLDER,
         base_rewards=_base_rewards(config, run, held_out),
     )
-    prompts = load_prompts(run.prompts.train, run.prompts.column, limit=run.prompts.limit)
+    prompts = training_prompts(run.prompts)
     model.warn_of_truncated([*prompts, *held_out])
     trained_on = feedback.trained_on(problem)
     collector = Collector(model, trained_on, method, prompts, run)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from soc_ft.config.components import build_feedback, build_method
+from soc_ft.config.prompts import held_out_prompts, metadata_of
 from soc_ft.config.schema import RunConfig
-from soc_ft.data.prompts import load_prompts
 from soc_ft.instantiation import build
 from soc_ft.models.availability import picture_size
 from soc_ft.rewards.base import Reward
+from soc_ft.rewards.metadata import share_metadata
 from soc_ft.rewards.trial import try_embedding, try_reward
 
 _REWARD, _EMBEDDING, _METRICS = "reward", "validation.embedding", "validation.metrics."
@@ -71,19 +73,20 @@ def build_scorers(
     given = run.model.model_extra or {}
     size = picture_size(str(given["path"]), given.get("revision"))
     device = device or _device(run)
-    prompts = load_prompts(run.prompts.validation, run.prompts.column, limit=run.validation.prompts)
+    prompts = held_out_prompts(run.prompts, limit=run.validation.prompts)
+    metadata = cache(partial(metadata_of, run.prompts))
     gradient = build_method(run.method).needs.reward_gradient
     gradient = gradient and not build_feedback(run.feedback).differentiable
     for key, section in sorted(sections.items(), key=lambda item: _is_ours(item[1])):
-        if key == _REWARD:
-            built[key] = reward or build(section, key)
-            try_reward(built[key], key, device, size, prompts, gradient=gradient)
-        elif section:
-            built[key] = build(section, key)
-            if key == _EMBEDDING:
-                try_embedding(built[key], key, device, size)
-            else:
-                try_reward(built[key], key, device, size, prompts)
+        if not section:
+            continue
+        built[key] = build(section, key) if reward is None or key != _REWARD else reward
+        share_metadata(built[key], key, metadata)
+        if key == _EMBEDDING:
+            try_embedding(built[key], key, device, size)
+        else:
+            wanted = gradient and key == _REWARD
+            try_reward(built[key], key, device, size, prompts, gradient=wanted)
     metrics = {name: built[f"{_METRICS}{name}"] for name in validation.metrics}
     return Scorers(built[_REWARD], built[_EMBEDDING], metrics)
 

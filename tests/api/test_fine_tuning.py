@@ -21,7 +21,7 @@ from soc_ft.evaluation.folders import BASE
 from soc_ft.files import conf_dir
 from soc_ft.models.model import DiffusionModel
 from tests.api.small import PROMPTS, SMALL, bluish, tiny, trained
-from tests.scorers import Redness
+from tests.scorers import Informed, Redness
 
 
 def test_a_function_is_maximised(red: FineTuned) -> None:
@@ -84,6 +84,26 @@ def test_a_shipped_reward_is_named(tmp_path: Path) -> None:
     config = OmegaConf.load(run.folder / "config.yaml")
     assert config.reward == {"_target_": "soc_ft.rewards.shapes.ShapesReward"}
     assert "reward=shapes" in OmegaConf.load(run.folder / "overrides.yaml")
+
+
+def test_a_reward_is_told_what_a_file_says_of_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when an object from Python is not told, or the held-out prompts are not its last."""
+    monkeypatch.setattr(Informed, "told", [])
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a", "bonus": 3}\n{"prompt": "b", "bonus": 1}')
+    run = trained(
+        tiny(),
+        tmp_path / "run",
+        *("trainer.steps=1", "+prompts.held_out=1", "validation.prompts=2"),
+        *("+validation.metrics.plain._target_=tests.scorers.Redness",),
+        reward=Informed(),
+        prompts=str(tmp_path / "own.jsonl"),
+    )
+    assert Informed.told == [{"a": {"bonus": 3}, "b": {"bonus": 1}}]
+    for measured in run.results.values():
+        assert measured["reward"] - measured["plain"] == pytest.approx(1)
+    assert OmegaConf.load(run.folder / "config.yaml").prompts.validation is None
 
 
 @pytest.mark.slow

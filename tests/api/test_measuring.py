@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from soc_ft.api import FineTuned
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from tests.api.small import PROMPTS, redness, tiny
-from tests.scorers import MeanColour, Redness
+from tests.scorers import Informed, MeanColour, Redness
 
 
 def test_pictures_are_the_same_every_time_whatever_the_batches(red: FineTuned) -> None:
@@ -69,6 +70,23 @@ def test_metrics_are_named_listed_or_given(red: FineTuned) -> None:
     many["c"] = redness  # type: ignore[assignment]
     (base,) = soc_ft.evaluate(tiny(finetune=None), many, PROMPTS[:2], **settings)
     assert base.estimates["b"].mean == pytest.approx(base.estimates["c"].mean)
+
+
+def test_a_metric_object_is_told_once_what_files_say(
+    red: FineTuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when an object from Python is told of prompts twice, or not at all."""
+    monkeypatch.setattr(Informed, "told", [])
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a", "bonus": 3}\n"b"\n')
+    given = {"plain": Redness(), "own": Informed()}
+    settings = {"num_steps": 2, "samples_per_prompt": 1}
+    scores = soc_ft.evaluate(red.model, given, str(tmp_path / "own.jsonl"), **settings)
+    assert Informed.told == [{"a": {"bonus": 3}, "b": {}}]
+    for each in scores:
+        bonus = each.estimates["own"].mean - each.estimates["plain"].mean
+        assert bonus == pytest.approx(1.5)
+    soc_ft.evaluate(red.model, Informed(), ["a", "c"], **settings)
+    assert Informed.told[1:] == [{"a": {}, "c": {}}]
 
 
 @pytest.mark.parametrize(

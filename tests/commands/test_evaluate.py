@@ -19,6 +19,7 @@ from soc_ft.evaluation.run import run_evaluation
 from soc_ft.evaluation.statistics import Scores
 from tests.conftest import command, composed, light_answer, train_tiny
 from tests.rewards.test_weighted import SUM
+from tests.scorers import Informed
 
 TinyRun = Callable[..., Path]
 Evaluate = Callable[..., list[Scores]]
@@ -196,6 +197,29 @@ def test_kept_pictures_give_the_same_scores_without_a_model(
     assert [(s.block, s.model, s.estimates, s.differences) for s in found] == [
         (s.block, s.model, s.estimates, s.differences) for s in made
     ]
+
+
+def test_metrics_are_told_what_files_say_of_prompts(
+    evaluated: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when a metric is not told, or kept pictures are scored without what it was told."""
+    monkeypatch.setattr(Informed, "told", [])
+    known = {"a cat": {"bonus": 2.0}, "a dog": {}}
+    lines = [json.dumps({"caption": prompt} | said) for prompt, said in known.items()]
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    metrics = f"metrics=[{REDNESS},{{_target_: tests.scorers.Informed}}]"
+    (made,) = evaluated(
+        "model={option: shapes, path: 'random:tiny'}",
+        *(f"prompts={tmp_path / 'own.jsonl'}", "column=caption", "save_images=true", metrics),
+    )
+    assert made.estimates["Informed"].mean - made.estimates["Redness"].mean == pytest.approx(1)
+    assert Informed.told == [known, known], "when it is tried, and when it scores"
+    kept = tmp_path / "evaluation" / "images"
+    (found,) = evaluated(f"images={kept}", "num_steps=null", metrics)
+    assert found.estimates == made.estimates
+    option = f"{{option: file, train: {tmp_path / 'own.jsonl'}, held_out: 1, column: caption}}"
+    evaluated("model={option: shapes, path: 'random:tiny'}", f"prompts={option}", metrics)
+    assert Informed.told[-1] == known
 
 
 def test_a_base_model_alone(evaluated: Evaluate, tmp_path: Path) -> None:

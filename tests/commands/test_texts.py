@@ -50,6 +50,7 @@ def test_a_bare_text_is_one_text(text: str) -> None:
         ('["a cat, sitting", "b"]', ["a cat, sitting", "b"]),
         ("[]", []),
         ("null", None),
+        ("{option: hpsv2, folder: /a}", {"option": "hpsv2", "folder": "/a"}),
         ("'a cat, sitting'", "a cat, sitting"),
         ('"a cat, sitting"', "a cat, sitting"),
         ("${run}/prompts.txt", "x/prompts.txt"),

@@ -22,7 +22,7 @@ RED, BLACK, DARK = (255, 0, 0), (0, 0, 0), (51, 0, 0)
 
 
 def score(sets: list[PictureSet], measures: dict[str, Measure], batch_size: int) -> list[Scores]:
-    return estimated(sets, measures, picture_values(sets, measures, batch_size, CPU))
+    return estimated(sets, measures, picture_values(sets, measures, batch_size, CPU, {}))
 
 
 def test_the_mean_is_over_prompts_not_over_pictures(picture_set: MakeSet) -> None:
@@ -54,7 +54,7 @@ def test_as_many_values_count_as_a_set_has_pictures(picture_set: MakeSet) -> Non
     """Breaks when pictures that were measured for the optimum enter a paired comparison."""
     base = picture_set(BASE, {"a": [BLACK, DARK, RED, RED], "b": [BLACK, BLACK, RED, RED]})
     tuned = picture_set(FINE_TUNED, {"a": [DARK, DARK], "b": [DARK, DARK]})
-    values = picture_values([base, tuned], REDNESS, 8, CPU)
+    values = picture_values([base, tuned], REDNESS, 8, CPU, {})
     found, compared = estimated([base.first(2), tuned], REDNESS, values)
     assert found.estimates["redness"].mean == pytest.approx(0.05)
     assert compared.differences["redness"].mean == pytest.approx(0.15)

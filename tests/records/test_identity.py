@@ -83,7 +83,7 @@ WITHOUT_EFFECT = {
     *("trainer.checkpoint_every", "trainer.keep_every"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     "trainer.threads",
-    "validation.base_rewards",
+    *("validation.base_rewards", "prompts.origin"),
     "validation.batch_size",
     "buffer.device",
     *("model.attention", "model.network_checkpointing", "model.decoder_checkpointing"),

@@ -107,6 +107,8 @@ def test_what_is_right_passes() -> None:
 
     try_reward(Recording(), "reward", "cpu", 48, ["mine", "yours", "ours"], gradient=True)
     assert seen == ["mine", "yours"]
+    try_reward(Recording(), "reward", "cpu", 48, ["only"], gradient=True)
+    assert seen[2:] == ["only", "only"], "a reward may know no other prompt"
     try_reward(Own(half_broken), "reward", gradient=True)
     try_reward(Own(lambda s: s.detach()), "metrics.m")
     try_embedding(MeanColour(), "validation.embedding")

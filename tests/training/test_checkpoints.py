@@ -157,9 +157,7 @@ def test_best_is_the_validation_with_the_largest_reward(
 ) -> None:
     """Breaks when `best` holds the base model's, the worst or the first weights, or if the
     measurement after the last step, which is no part of the fit, does not count."""
-    callback = Checkpoints(
-        tmp_path, every=100, keep_every=None, validate_every=1, stage_steps=100
-    )
+    callback = Checkpoints(tmp_path, every=100, keep_every=None, validate_every=1, stage_steps=100)
     for step, reward in enumerate(rewards):
         weights_of_step = {"w": torch.tensor([step])}
         outside = step in (0, len(rewards) - 1)
