@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
+from soc_ft.data.metadata import Metadata, json_values
 from soc_ft.errors import ConfigError, RunError
 from soc_ft.options import BatchSize, Count, CountOrZero, Positive, WithoutEffect
 
@@ -26,7 +27,9 @@ class HTTPReward:
 
     A request is ``POST <url>`` with the JSON ``{"prompts": [str, ...], "images": [str, ...]}``,
     pictures as base64 of PNG files; the answer is the JSON ``{"scores": [number, ...]}``, as many
-    in the same order. ``examples/reward_server.py`` is such a server.
+    in the same order. If the files of the prompts hold further keys, each request has
+    ``"metadata": [{...}, ...]`` as well, an object for each picture, empty for a prompt without
+    any; values that JSON cannot hold are left out. ``examples/reward_server.py`` is such a server.
     """
 
     name: ClassVar[str] = "http"
@@ -55,6 +58,7 @@ class HTTPReward:
         self.parallel = parallel
         self.timeout = timeout
         self.retries = retries
+        self._metadata: dict[str, dict[str, Any]] = {}
         self._session: requests.Session | None = None
 
     @classmethod
@@ -76,6 +80,11 @@ class HTTPReward:
                 f"{key}.url={_shown(text)}: holds a password or a query, which would be recorded "
                 "with the run; name and password belong into ~/.netrc, which is read"
             )
+
+    def use_metadata(self, of_prompts: Metadata) -> None:
+        """Send it with the pictures, if there is any."""
+        sent = {prompt: json_values(said) for prompt, said in of_prompts.items()}
+        self._metadata = sent if any(sent.values()) else {}
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1] and B prompts -> (B,).
@@ -101,7 +110,10 @@ class HTTPReward:
     def _ask(self, images: torch.Tensor, prompts: Sequence[str]) -> list[float]:
         import requests
 
-        question = {"prompts": list(prompts), "images": [_encoded(image) for image in images]}
+        pictures = [_encoded(image) for image in images]
+        question: dict[str, Any] = {"prompts": list(prompts), "images": pictures}
+        if self._metadata:
+            question["metadata"] = [self._metadata.get(prompt, {}) for prompt in prompts]
         where = f"reward server {_shown(self.url)}"
         try:
             answer = self._opened().post(self.url, json=question, timeout=self.timeout)

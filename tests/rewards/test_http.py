@@ -87,6 +87,19 @@ def test_a_busy_server_is_asked_again(scripted: Server) -> None:
     assert [each["prompts"] for each in Scripted.asked] == [["a"], ["a"]]
 
 
+def test_what_is_known_of_prompts_is_sent_with_their_pictures(scripted: Server) -> None:
+    """Breaks if it goes to another picture's place, or a server that knows none of it gets it."""
+    Scripted.script = [(200, '{"scores": [0.5, 1]}')]
+    reward = HTTPReward(scripted.url, batch_size=2, parallel=1)
+    reward(torch.zeros(2, 3, 4, 4), ["a", "b"])
+    reward.use_metadata({"a": {"tag": "x", "when": object()}, "b": {}, "c": {"tag": "z"}})
+    reward(torch.zeros(4, 3, 4, 4), ["c", "b", "b", "a"])
+    reward.use_metadata({"a": {"when": object()}, "b": {}})
+    reward(torch.zeros(2, 3, 4, 4), ["a", "b"])
+    asked = [each.get("metadata", "nothing") for each in Scripted.asked]
+    assert asked == ["nothing", [{"tag": "z"}, {}], [{}, {"tag": "x"}], "nothing"]
+
+
 @pytest.mark.parametrize(
     ("status", "answer", "said"),
     [
