@@ -104,6 +104,14 @@ def test_experiments_say_what_they_need(experiment: str) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize("experiment", [each for each in EXPERIMENTS if "_refl_" in each])
+def test_the_bound_of_refl_is_that_of_its_reward(experiment: str) -> None:
+    """Breaks when a bound in units of ImageReward leaves another reward without any gradient."""
+    config = composed(f"experiment={experiment}")
+    bounded = config.reward._target_.endswith(".ImageReward")
+    assert config.method.enough == (2.0 if bounded else None)
+
+
 SWEEPS = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 
 
