@@ -13,21 +13,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from PIL import Image, ImageStat
 
 
-def score(picture: Image.Image, prompt: str) -> float:
-    """How much redder than green and blue a picture is, in [-1, 1]."""
+def score(picture: Image.Image, prompt: str, metadata: dict[str, object]) -> float:
+    """How much redder than green and blue a picture is, in [-1, 1].
+
+    Here the prompt does not matter, nor what else its file says of it, as {"tag": "counting"}.
+    """
     red, green, blue = ImageStat.Stat(picture.convert("RGB")).mean
     return (red - (green + blue) / 2) / 255
 
 
 class Judge(BaseHTTPRequestHandler):
-    """Answers POST {"prompts": [...], "images": [base64 of PNG, ...]} with {"scores": [...]}."""
+    """Answers POST {"prompts": [...], "images": [base64 of PNG, ...]} with {"scores": [...]}.
+
+    The question has "metadata": [{...}, ...] as well if the files of the prompts hold further keys.
+    """
 
     def do_POST(self) -> None:
         """Score the pictures of a request."""
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         files = [io.BytesIO(base64.b64decode(image)) for image in question["images"]]
-        pairs = zip(files, question["prompts"], strict=True)
-        scores = [score(Image.open(file), prompt) for file, prompt in pairs]
+        metadata = question.get("metadata", [{}] * len(files))
+        asked = zip(files, question["prompts"], metadata, strict=True)
+        scores = [score(Image.open(file), prompt, said) for file, prompt, said in asked]
         answer = json.dumps({"scores": scores}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -43,7 +43,7 @@ COMMANDS = re.findall(r"<!-- run -->\n```\n(.*?)\n```", README.read_text(), re.D
 def test_worked_examples_run(line: str, tmp_path: Path) -> None:
     """Breaks when a worked example no longer fits the interfaces that it shows."""
     write_examples(tmp_path)
-    environment, arguments = line.split(" python -m ", 1)
+    environment, arguments = line.replace("\\\n", " ").split(" python -m ", 1)
     assert environment == "PYTHONPATH=."
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(arguments), *SMALL, "run_dir=run"],
@@ -57,9 +57,9 @@ def test_worked_examples_run(line: str, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model").is_dir()
 
 
-def test_there_is_an_example_of_a_reward_and_of_a_method() -> None:
+def test_there_are_examples_of_rewards_and_of_a_method() -> None:
     """Breaks when the marks get lost and the test above would run nothing."""
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) == 3
 
 
 @pytest.mark.parametrize("name", ["quickstart", "tests"])

@@ -78,6 +78,8 @@ def test_scores_are_those_of_the_server_in_order(example: Server) -> None:
     reward = HTTPReward(example.url, batch_size=2, parallel=3)
     scores = reward(images, [f"picture {i}" for i in range(7)])
     torch.testing.assert_close(scores, (torch.arange(7) * 25.5).round() / 255, atol=1e-6, rtol=0)
+    reward.use_metadata({"picture 0": {"tag": "counting"}})
+    assert torch.equal(reward(images, [f"picture {i}" for i in range(7)]), scores)
 
 
 def test_a_busy_server_is_asked_again(scripted: Server) -> None:
