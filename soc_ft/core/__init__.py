@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from soc_ft.core.buffer import ReplayBuffer
     from soc_ft.core.clip_correction import ClipCorrection
     from soc_ft.core.condition import Condition
+    from soc_ft.core.consistency import multistep_consistency
     from soc_ft.core.losses import (
         adjoint_matching_loss,
         control,
@@ -51,6 +52,7 @@ _MODULES = {
     "buffer": ("ReplayBuffer",),
     "clip_correction": ("ClipCorrection",),
     "condition": ("Condition",),
+    "consistency": ("multistep_consistency",),
     "losses": ("adjoint_matching_loss", "control", "control_cost", "denoising_error"),
     "mask": ("QuantileMask",),
     "noise": ("normal", "seed_for", "uniform"),
@@ -99,6 +101,7 @@ __all__ = [
     "log_density",
     "log_ratio",
     "match_leading",
+    "multistep_consistency",
     "nats_efficiency",
     "next_strength",
     "noise_log_density",

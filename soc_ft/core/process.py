@@ -29,8 +29,9 @@ class Process:
         x0_hat = clean_x_k x_k + clean_f_k f
         x_k ~ signal_k x_0 + noise_k eps    in training
 
-    DDIM, ancestral sampling and flow SDEs are of this form; a constructor of a family computes the
-    vectors from noise levels and the network's prediction type (see :func:`soc_ft.core.ddim`).
+    DDIM, ancestral sampling, flow SDEs and consistency models are of this form; a constructor of a
+    family computes the vectors from noise levels and the network's prediction type (see
+    :func:`soc_ft.core.ddim`).
 
     Attributes:
         times: (K,) float64, what the network is told, strictly decreasing.
@@ -43,6 +44,8 @@ class Process:
         noise: (K,) float64, factor of the noise there.
         eta: noise level relative to the memoryless member of the family, which has 1: its end is
             independent of its start.
+        ends_clean: what is decoded is the clean prediction of the last transition, and not x_K,
+            which is that prediction with noise (see :func:`soc_ft.core.multistep_consistency`).
 
     Raises:
         ValueError: an attribute is of another shape or type, or out of its range.
@@ -57,6 +60,7 @@ class Process:
     signal: Tensor
     noise: Tensor
     eta: float
+    ends_clean: bool = False
     _tables: dict[_Table, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,8 +86,12 @@ class Process:
 
     @property
     def memoryless(self) -> bool:
-        """Whether the noise suffices for the end of the process to forget its start."""
-        return self.eta >= 1
+        """Whether the noise suffices for the end of the process to forget its start.
+
+        Never where a clean prediction is decoded: consistency models carry the start to it through
+        every step.
+        """
+        return self.eta >= 1 and not self.ends_clean
 
     @cached_property
     def control_gain(self) -> Tensor:

@@ -22,12 +22,20 @@ class Trajectory:
     """Sampled paths.
 
     Attributes:
-        states: (B, K+1, *latent), x_0 (noise) to x_K (clean latents).
+        states: (B, K+1, *latent), x_0 (noise) to x_K.
         predictions: (B, K, *latent), the outputs that sampled each transition, or None if not kept.
+        clean: (B, *latent), the clean prediction of the last transition where that is decoded
+            (``Process.ends_clean``), or None.
     """
 
     states: Tensor
     predictions: Tensor | None = None
+    clean: Tensor | None = None
+
+    @property
+    def latents(self) -> Tensor:
+        """(B, *latent), what is decoded: x_K, unless the process ends with a clean prediction."""
+        return self.states[:, -1] if self.clean is None else self.clean
 
 
 @torch.no_grad()
@@ -58,6 +66,7 @@ def rollout(
     states = torch.empty_like(noise)
     predictions = torch.empty_like(noise[:, 1:]) if keep_predictions else None
     states[:, 0] = noise[:, 0]
+    clean = None
     for k in range(process.num_steps):
         x = states[:, k]
         A, c, sigma = process.coefficients(k, x)
@@ -66,7 +75,9 @@ def rollout(
         x_next.addcmul_(c, f).addcmul_(sigma, noise[:, k + 1])
         if predictions is not None:
             predictions[:, k] = f
-    return Trajectory(states, predictions)
+        if process.ends_clean and k == process.num_steps - 1:
+            clean = process.clean(k, x, f)
+    return Trajectory(states, predictions, clean)
 
 
 def differentiable_rollout(
@@ -90,7 +101,7 @@ def differentiable_rollout(
         process: K transitions.
         condition: B rows, passed on to ``predict``.
         x: (B, *latent), the states x_{K-n}; detach them to cut the gradient there.
-        noise: (B, n, *latent), z_{K-n} to z_{K-1}, with 0 <= n <= K.
+        noise: (B, n, *latent), z_{K-n} to z_{K-1}, with 0 <= n <= K; with n = 0 ``x`` comes back.
         recompute: keep the states alone and evaluate each step again in the backward pass, so
             that memory is that of one evaluation.
         carries: (B, n) bool, at which of these steps a sample's output carries gradient; states
@@ -101,7 +112,8 @@ def differentiable_rollout(
         cost: of a step, which is added up.
 
     Returns:
-        (B, *latent), x_K, and (B,), the sum of the costs.
+        (B, *latent), what is decoded (x_K, or the clean prediction before it), and (B,), the sum
+        of the costs.
 
     Raises:
         ValueError: ``noise`` holds more steps than the process has.
@@ -118,6 +130,8 @@ def differentiable_rollout(
         if carried is not None:
             f = torch.where(match_leading(carried, f).bool(), f, f.detach())
         paid = x.new_zeros(len(x)) if cost is None else cost(k, given, f)
+        if process.ends_clean and k == process.num_steps - 1:
+            return process.clean(k, x, f), paid
         return process.mean(k, x, f) + process.sigma_of(k, x) * z, paid
 
     total = x.new_zeros(len(x))

@@ -41,28 +41,47 @@ def ddim(
     Raises:
         ValueError: an argument is out of its range.
     """
-    _check_levels(timesteps, alpha_bar, alpha_bar_next, eta)
+    check_levels(timesteps, alpha_bar=alpha_bar, alpha_bar_next=alpha_bar_next)
+    if (alpha_bar_next <= alpha_bar).any():
+        raise ValueError("alpha_bar_next must exceed alpha_bar at every step")
+    if not 0 <= eta < float("inf"):
+        raise ValueError(f"eta must be finite and >= 0, got {eta}")
     sigma = eta * (
         ((1 - alpha_bar_next) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_next)).sqrt()
     )
     remaining = 1 - alpha_bar_next - sigma**2
     direction = remaining.sign() * remaining.abs().sqrt()
     signal, noise, signal_next = alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), alpha_bar_next.sqrt()
-    if prediction == "epsilon":
-        A = (alpha_bar_next / alpha_bar).sqrt()
-        c = direction - (alpha_bar_next * (1 - alpha_bar) / alpha_bar).sqrt()
-        clean_x, clean_f = 1 / signal, -noise / signal
-    elif prediction == "v_prediction":
-        A = signal_next * signal + direction * noise
-        c = direction * signal - signal_next * noise
-        clean_x, clean_f = signal, -noise
-    elif prediction == "sample":
-        A = direction / noise
-        c = signal_next - direction * signal / noise
-        clean_x, clean_f = torch.zeros_like(signal), torch.ones_like(signal)
-    else:
-        raise ValueError(f"unknown prediction type {prediction!r}")
+    (clean_x, clean_f), (eps_x, eps_f) = predictions(prediction, signal, noise)
+    A = signal_next * clean_x + direction * eps_x
+    c = signal_next * clean_f + direction * eps_f
     return Process(timesteps.double(), A, c, sigma, clean_x, clean_f, signal, noise, eta)
+
+
+def predictions(
+    prediction: PredictionType, signal: Tensor, noise: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Factors of the state x and of the output f in the clean prediction, and in that of eps.
+
+    Args:
+        prediction: what the output is.
+        signal: (K,) sqrt(alpha_bar), > 0.
+        noise: (K,) sqrt(1 - alpha_bar), > 0.
+
+    Returns:
+        (p, q) of x0_hat = p x + q f, and (u, v) of eps_hat = u x + v f, each (K,).
+
+    Raises:
+        ValueError: the prediction type is unknown.
+    """
+    nothing, one = torch.zeros_like(signal), torch.ones_like(signal)
+    if prediction == "epsilon":
+        return (1 / signal, -noise / signal), (nothing, one)
+    if prediction == "v_prediction":
+        return (signal, -noise), (noise, signal)
+    if prediction == "sample":
+        return (nothing, one), (1 / noise, -signal / noise)
+    raise ValueError(f"unknown prediction type {prediction!r}")
 
 
 def ddim_on_grid(
@@ -94,20 +113,25 @@ def ddim_on_grid(
     return ddim(timesteps, alpha_bar, following, eta, prediction)
 
 
-def _check_levels(timesteps: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, eta: float) -> None:
+def check_levels(timesteps: Tensor, **alpha_bars: Tensor) -> None:
+    """Check the grid of a process.
+
+    Args:
+        timesteps: (K,) int64, >= 0, strictly decreasing.
+        **alpha_bars: by their names, (K,) float64 in (0, 1), strictly increasing.
+
+    Raises:
+        ValueError: one of them is not.
+    """
     shape = timesteps.shape
     if len(shape) != 1 or shape[0] == 0 or timesteps.dtype != torch.int64:
         raise ValueError(f"timesteps must be a non-empty vector of int64, got {timesteps}")
     if timesteps.min() < 0 or (timesteps.diff() >= 0).any():
         raise ValueError(f"timesteps must be >= 0 and strictly decreasing, got {timesteps}")
-    for name, values in (("alpha_bar", alpha_bar), ("alpha_bar_next", alpha_bar_next)):
+    for name, values in alpha_bars.items():
         if values.shape != shape or values.dtype != torch.float64:
             raise ValueError(f"{name} must be float64 of shape {tuple(shape)}, like timesteps")
         if not ((values > 0) & (values < 1)).all():
             raise ValueError(f"{name} must lie strictly between 0 and 1, got {values}")
         if (values.diff() <= 0).any():
             raise ValueError(f"{name} must increase strictly with the step, got {values}")
-    if (alpha_bar_next <= alpha_bar).any():
-        raise ValueError("alpha_bar_next must exceed alpha_bar at every step")
-    if not 0 <= eta < float("inf"):
-        raise ValueError(f"eta must be finite and >= 0, got {eta}")
