@@ -30,7 +30,7 @@ BatchSize = WithoutEffect[Count]
 """How much is computed together: it changes memory and speed, never a result."""
 Threads = Annotated[int, Field(ge=1, le=1024, strict=True)]
 """Of a process; PyTorch does not survive an absurd number of them."""
-Steps = Annotated[int, Field(ge=2, le=1000, strict=True)]
+Steps = Annotated[int, Field(ge=1, le=1000, strict=True)]
 """Of a sampler: no more than the timesteps that every Stable Diffusion was trained with."""
 Precision = Literal["float32", "bfloat16"]
 """Of weights that are not trained."""

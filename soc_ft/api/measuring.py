@@ -77,7 +77,7 @@ def evaluate(
             settings of one as a mapping.
         prompts: P prompts, or one; or a file or data set of them, as for ``prompts=file``.
         samples_per_prompt: n, at least 2 for metrics that give vectors.
-        num_steps: of the sampler, at least 2.
+        num_steps: of the sampler, at least 2, or 1 of a consistency model.
         eta: noise level; 1 is that of fine-tuning, 0 is deterministic.
         guidance_scale: w; None is the model's own.
         seed: of the noise, which is that of :func:`sample`.

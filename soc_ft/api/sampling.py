@@ -48,7 +48,7 @@ def sample(
         model: from :func:`load_model`, fine-tuned or not.
         prompts: P prompts, or one; or a file or data set of them, as for ``prompts=file``.
         samples_per_prompt: n.
-        num_steps: of the sampler, at least 2.
+        num_steps: of the sampler, at least 2, or 1 of a consistency model.
         eta: noise level; 1 is that of fine-tuning, 0 is deterministic.
         guidance_scale: w; None is the model's own.
         base: sample the base model instead of the fine-tuned one.

@@ -93,7 +93,8 @@ def pictures_of_run(
     component_class(validated(Model, where, ("model",)), "model", MODEL)
     component_class(validated(Component, mode, ("finetune",)), "finetune", FINETUNE)
     num_steps = settings.num_steps or scheduler.num_steps
-    check_available(where, scheduler.noise_levels(), num_steps)
+    eta = scheduler.eta if settings.eta is None else settings.eta
+    check_available(where, scheduler.noise_levels(), num_steps, eta)
     checkpoint = None if settings.base else find_weights(folder, settings.checkpoint)
     import torch
 
@@ -106,10 +107,7 @@ def pictures_of_run(
     if weights is not None:
         model.load_trainable_state(weights)
     model.to(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    process = model.scheduler.control_process(
-        num_steps,
-        scheduler.eta if settings.eta is None else settings.eta,
-    )
+    process = model.scheduler.control_process(num_steps, eta)
     scale = settings.guidance_scale
     return sample_pictures(
         model,

@@ -28,6 +28,7 @@ from soc_ft.files import package_path
 from soc_ft.integrity import tensor_names
 from soc_ft.methods import Method
 from soc_ft.models.availability import check_available
+from soc_ft.models.distillation import check_sampler
 from soc_ft.models.starting import check_start
 
 
@@ -43,6 +44,7 @@ def check(config: DictConfig) -> RunConfig:
     """
     run, method = parse(config)
     feedback = build_feedback(run.feedback)
+    _check_model(run, method)
     _check_sizes(run, method)
     _check_stages(run, feedback)
     _check_needs(run, method, feedback)
@@ -90,6 +92,18 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def _check_model(run: RunConfig, method: Method) -> None:
+    """Check that the model is one for the method, and for the sampler."""
+    distilled, scheduler = run.model.distilled, run.scheduler
+    if method.needs.denoiser and distilled is not None:
+        raise ConfigError(
+            f"model.distilled={distilled}: method {_name(run)} needs the velocity field of a "
+            "diffusion model, which a step-distilled one does not predict; choose another model, "
+            "or a method such as rebel, ddpo, sdpo, d3po or draft"
+        )
+    check_sampler(distilled, scheduler.noise_levels(), scheduler.num_steps, scheduler.eta)
+
+
 def _check_sizes(run: RunConfig, method: Method) -> None:
     """Check what numbers must satisfy together."""
     trainer, group = run.trainer, method.needs.group_size
@@ -133,6 +147,12 @@ def _check_needs(run: RunConfig, method: Method, feedback: Feedback) -> None:
         raise ConfigError(
             f"scheduler.eta=0: method {name} needs eta > 0: without noise transitions have no "
             "density"
+        )
+    learns_from_noise = needs.noise and not needs.reward_gradient
+    if learns_from_noise and run.scheduler.num_steps == 1:
+        raise ConfigError(
+            f"scheduler.num_steps=1: method {name} learns from the noise of transitions before the "
+            "picture, and a single step has none; use two or more"
         )
     buffer = run.buffer
     if buffer.importance != "none" and not needs.importance:
@@ -190,10 +210,9 @@ def _name(run: RunConfig) -> str:
 def _check_weights(run: RunConfig) -> None:
     """Check that weights can be had: the reward's first, which are the likelier to be missing."""
     check_start(run.finetune.arguments)
-    given = run.model.model_extra or {}
     scorers = [partial(check_components, *each) for each in scorers_of(run)]
-    schedule = run.scheduler.noise_levels(), run.scheduler.num_steps
-    check_all([*scorers, partial(check_available, given, *schedule)])
+    schedule = run.scheduler.noise_levels(), run.scheduler.num_steps, run.scheduler.eta
+    check_all([*scorers, partial(check_available, run.model.model_dump(), *schedule)])
 
 
 def scorers_of(run: RunConfig) -> list[tuple[Any, str, Kind]]:

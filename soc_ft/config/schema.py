@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from soc_ft.models.distillation import Distilled, Sampler
 from soc_ft.options import (
     BatchSize,
     Component,
@@ -49,8 +50,9 @@ class Buffer(Section):
 
 
 class Scheduler(Section):
-    """Noise levels and the number of steps; None keeps the checkpoint's."""
+    """The sampler, noise levels and the number of steps; None keeps the checkpoint's."""
 
+    sampler: Sampler = "ddim"  # of runs from before there were others
     beta_start: Annotated[float, Field(gt=0, lt=1)] | None
     beta_end: Annotated[float, Field(gt=0, lt=1)] | None
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] | None
@@ -67,6 +69,7 @@ class Model(Component):
     """The base model."""
 
     guidance_scale: NonNegative
+    distilled: Distilled | None = None
 
 
 class Prompts(Section):

@@ -163,7 +163,7 @@ def _source(
         model["path"] = settings.model_path
     component_class(validated(Model, model, ("model",)), "model", MODEL)
     for block in blocks:
-        check_available(model, block.noise_levels, block.num_steps)
+        check_available(model, block.noise_levels, block.num_steps, block.eta)
     if scale is None:
         scale = model["guidance_scale"] if run_config is None else guidance_of_run(run_config)
     return ModelSource(model, finetune, weights, run_dir, scale)
@@ -209,8 +209,8 @@ def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[Sa
 def schedule_option(noise_levels: Mapping[str, Any]) -> str | None:
     """The option of conf/scheduler with the same noise levels, if there is one."""
     for name in options("scheduler"):
-        option = chosen("scheduler", "scheduler", name)
-        if noise_levels and noise_levels == {key: option[key] for key in noise_levels}:
+        option = validated(Scheduler, chosen("scheduler", "scheduler", name), ("scheduler",))
+        if noise_levels == option.noise_levels():
             return name
     return None
 

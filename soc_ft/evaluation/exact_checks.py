@@ -105,10 +105,12 @@ def check_exact(
     if not lambdas:
         raise ConfigError("exact_lambdas: a base model has none of its own; give some: [1,10]")
     notes = [law.note] if law and law.note else []
-    if blocks[0].eta < 1:
+    own_sampler = blocks[0].noise_levels.get("sampler", "ddim")
+    if blocks[0].eta < 1 or own_sampler != "ddim":
+        which = f"eta={blocks[0].eta:g}" if own_sampler == "ddim" else f"sampler={own_sampler}"
         notes.append(
-            f"eta={blocks[0].eta:g} is not memoryless: fine-tuning leaves the law of the initial "
-            "noise as it is, so the objective here is an upper bound"
+            f"{which} is not memoryless: fine-tuning leaves the law of the initial noise as it is, "
+            "so the objective here is an upper bound"
         )
     return Exact(
         reward,

@@ -55,7 +55,11 @@ def law(
         reward: the component.
     """
     found = {f"model.{key}": model[key] for key in MODEL_KEYS if model.get(key) is not None}
-    found |= {f"scheduler.{key}": value for key, value in noise_levels.items()}
+    found |= {
+        f"scheduler.{key}": value
+        for key, value in noise_levels.items()
+        if (key, value) != ("sampler", "ddim")  # which files from before say nothing of
+    }
     found |= {"scheduler.num_steps": num_steps, "scheduler.eta": float(eta)}
     found |= {"guidance_scale": float(guidance_scale), "reward": dict(reward)}
     plain: dict[str, Any] = json.loads(json.dumps(found))

@@ -29,7 +29,7 @@ class Samples:
     @property
     def latents(self) -> Tensor:
         """(B, *latent), clean."""
-        return self.trajectory.states[:, -1]
+        return self.trajectory.latents
 
 
 def sample_trajectories(

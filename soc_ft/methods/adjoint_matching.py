@@ -96,7 +96,7 @@ class AdjointMatching(Method):
             0.85, description="of the copies' gradient norms, that these are clipped to"
         )
 
-    needs = Needs(reward_gradient=True, memoryless=True, importance=True)
+    needs = Needs(reward_gradient=True, memoryless=True, denoiser=True, importance=True)
     config: Config
 
     def __init__(self, **options: Any) -> None:
@@ -151,7 +151,7 @@ class AdjointMatching(Method):
                 keep_predictions=request.transitions != "none",
             )
         with problem.clock.phase("reward gradient"):
-            rewards, gradient = self._reward_gradient(problem, request, trajectory.states[:, -1])
+            rewards, gradient = self._reward_gradient(problem, request, trajectory.latents)
         with problem.clock.phase("adjoint"):
             adjoints, base_predictions = self._solve(
                 problem, request.condition, trajectory.states, gradient, steps

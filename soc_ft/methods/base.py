@@ -47,6 +47,8 @@ class Needs:
     Attributes:
         reward_gradient: the reward must be differentiable.
         memoryless: the process must forget its start (eta >= 1).
+        denoiser: the network must predict the mean of the noise, or clean latent, that it was
+            trained on, which is a velocity field; one that was distilled to few steps does not.
         noise: the transitions must be random (eta > 0), so that they have a density.
         group_size: consecutive samples that share a prompt.
         anchors: further policies.
@@ -57,6 +59,7 @@ class Needs:
 
     reward_gradient: bool = False
     memoryless: bool = False
+    denoiser: bool = False
     noise: bool = False
     group_size: int = 1
     anchors: tuple[Anchor, ...] = ()

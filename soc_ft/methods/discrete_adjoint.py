@@ -16,7 +16,7 @@ class DiscreteAdjoint(Pathwise):
     class Config(Method.Config):
         """There is nothing to choose."""
 
-    needs = Needs(reward_gradient=True, replay=False, memoryless=True)
+    needs = Needs(reward_gradient=True, replay=False, memoryless=True, denoiser=True)
     pays = True
 
     def with_gradient(self, num_steps: int) -> int:

@@ -30,7 +30,7 @@ class OnlineDPO(Method):
         levels: Count = Field(4, description="noise levels of a pair in an optimizer step")
         beta: Positive = Field(100.0, description="how fast a preference saturates")
 
-    needs = Needs()
+    needs = Needs(denoiser=True)
     config: Config
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -41,7 +41,7 @@ class OnlineDPO(Method):
         """Pairs of clean latents, and which of them is better."""
         paths = sample_pairs(problem, request, shared_start=False)
         first, second = paths.rewards.unbind(dim=1)
-        tensors = {"clean": paths.states[:, :, -1], "preference": (first - second).sign()}
+        tensors = {"clean": paths.latents, "preference": (first - second).sign()}
         return Experience(paths.rewards.mean(dim=1), tensors)
 
     def loss(self, problem: Problem, batch: Batch) -> Terms:

@@ -21,12 +21,14 @@ class PairPaths:
 
     Attributes:
         states: (B, 2, K+1, *latent).
+        latents: (B, 2, *latent), what is decoded.
         predictions: (B, 2, K, *latent), outputs that sampled each transition.
         noise: (B, 2, K, *latent), z_0 to z_{K-1}.
-        rewards: (B, 2), of the final latents; empty if they were not asked for.
+        rewards: (B, 2), of the pictures; empty if they were not asked for.
     """
 
     states: Tensor
+    latents: Tensor
     predictions: Tensor
     noise: Tensor
     rewards: Tensor
@@ -41,7 +43,7 @@ def sample_pairs(
         problem: what is sampled.
         request: B samples, each of which becomes a pair.
         shared_start: whether the two start from the same noise.
-        score: whether the final latents are decoded and scored.
+        score: whether the latents are decoded and scored.
     """
     process, B = problem.process, len(request.prompts)
     noise = request.normal("trajectory", (2, process.num_steps + 1, *request.latent_shape))
@@ -58,13 +60,14 @@ def sample_pairs(
     rewards = noise.new_empty(B, 0)
     if score:
         with problem.clock.phase("reward"):
-            scores = problem.reward_of(paths.states[:, -1], [*request.prompts, *request.prompts])
+            scores = problem.reward_of(paths.latents, [*request.prompts, *request.prompts])
         rewards = scores.view(2, B).T
     assert paths.predictions is not None
-    states, predictions = (
-        each.unflatten(0, (2, B)).transpose(0, 1) for each in (paths.states, paths.predictions)
+    states, latents, predictions = (
+        each.unflatten(0, (2, B)).transpose(0, 1)
+        for each in (paths.states, paths.latents, paths.predictions)
     )
-    return PairPaths(states, predictions, noise[:, :, 1:], rewards)
+    return PairPaths(states, latents, predictions, noise[:, :, 1:], rewards)
 
 
 def twice(condition: Condition) -> Condition:

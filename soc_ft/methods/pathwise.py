@@ -84,14 +84,14 @@ class Pathwise(Method):
         process, K = problem.process, problem.process.num_steps
         noise = request.normal("trajectory", (K + 1, *request.latent_shape))
         with problem.clock.phase("rollout"):
-            states = core.rollout(problem.trained, process, request.condition, noise).states
+            path = core.rollout(problem.trained, process, request.condition, noise)
         with problem.clock.phase("reward gradient"):
-            rewards, gradient = problem.reward_and_gradient(states[:, -1], request.prompts)
+            rewards, gradient = problem.reward_and_gradient(path.latents, request.prompts)
         n = self.with_gradient(K)
         tensors = {
-            "start": states[:, K - n],
+            "start": path.states[:, K - n],
             "noise": noise[:, K - n + 1 :],
-            "end": states[:, -1],
+            "end": path.latents,
             "gradient": gradient,
         }
         return Experience(rewards, tensors)

@@ -31,7 +31,7 @@ class RWR(Method):
         levels: Count = Field(4, description="noise levels of a picture in an optimizer step")
         temperature: Positive = Field(0.5, description="of the weights exp(A / temperature)")
 
-    needs = Needs()
+    needs = Needs(denoiser=True)
     config: Config
 
     def pairs_per_sample(self, num_steps: int) -> int:
@@ -43,12 +43,10 @@ class RWR(Method):
         steps = problem.process.num_steps
         noise = request.normal("trajectory", (steps + 1, *request.latent_shape))
         with problem.clock.phase("rollout"):
-            clean = core.rollout(problem.trained, problem.process, request.condition, noise).states[
-                :, -1
-            ]
+            path = core.rollout(problem.trained, problem.process, request.condition, noise)
         with problem.clock.phase("reward"):
-            rewards = problem.reward_of(clean, request.prompts)
-        return Experience(rewards, {"clean": clean})
+            rewards = problem.reward_of(path.latents, request.prompts)
+        return Experience(rewards, {"clean": path.latents})
 
     def prepare(self, problem: Problem, round_: Round) -> dict[str, Tensor]:
         """Weights (n,) with mean one over the samples that count."""

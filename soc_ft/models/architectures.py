@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -15,13 +15,15 @@ class Architecture:
         unet: of ``UNet2DConditionModel``.
         vae: of ``AutoencoderKL``.
         text_encoder: of ``CLIPTextConfig``.
-        scheduler: of ``DDIMScheduler``, beyond Stable Diffusion's common noise schedule.
+        scheduler: of the scheduler, beyond Stable Diffusion's common noise schedule.
+        scheduler_class: its name in diffusers.
     """
 
     unet: Mapping[str, Any]
     vae: Mapping[str, Any]
     text_encoder: Mapping[str, Any]
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    scheduler_class: str = "DDIMScheduler"
 
 
 _SD_VAE = {
@@ -32,18 +34,25 @@ _SD_VAE = {
     "latent_channels": 4,
 }
 
+_SD15 = Architecture(
+    unet={"sample_size": 64, "cross_attention_dim": 768},
+    vae={**_SD_VAE, "sample_size": 512},
+    text_encoder={
+        "vocab_size": 49408,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "hidden_act": "quick_gelu",
+    },
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
-    "sd15": Architecture(
-        unet={"sample_size": 64, "cross_attention_dim": 768},
-        vae={**_SD_VAE, "sample_size": 512},
-        text_encoder={
-            "vocab_size": 49408,
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "hidden_act": "quick_gelu",
-        },
+    "sd15": _SD15,
+    "lcm": replace(
+        _SD15,
+        unet={**_SD15.unet, "time_cond_proj_dim": 256},
+        scheduler_class="LCMScheduler",
     ),
     "sd21": Architecture(
         unet={

@@ -15,13 +15,16 @@ from soc_ft.hub import is_hub_id, obstacle
 from soc_ft.integrity import check_whole, tensor_names
 from soc_ft.models.architectures import ARCHITECTURES
 from soc_ft.models.completeness import check_folder, check_part, check_single_file, read_json
-from soc_ft.models.noise_schedule import check_schedule
+from soc_ft.models.distillation import check_sampler
+from soc_ft.models.noise_schedule import check_schedule, check_scheduler_class
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 """Of the weight files in a diffusers folder; what comes first is preferred."""
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")
 """How the names of the weight files of a part begin, of which optimizers and others differ."""
+PIPELINES = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
+"""Classes whose parts are those of a Stable Diffusion 1.x and 2.x."""
 PARTS = ("unet", "vae", "text_encoder")
 GIVEN_PARTS = ("vae", "text_encoder")
 """What may be taken from elsewhere."""
@@ -47,18 +50,22 @@ def check_available(
     settings: Mapping[str, Any],
     noise_levels: Mapping[str, Any] | None = None,
     num_steps: int | None = None,
+    eta: float | None = None,
 ) -> None:
     """Check, within seconds, that a model can be had whole and sampled with a schedule.
 
     Args:
         settings: of conf/model.
-        noise_levels: what is changed of the checkpoint's scheduler.
+        noise_levels: what is changed of the checkpoint's scheduler; None leaves sampling out.
         num_steps: of sampling; None leaves it out.
+        eta: noise level of sampling; None leaves it out.
 
     Raises:
         ConfigError: as ``locate``; or the files of the model do not fit each other, or have no such
-            schedule.
+            schedule, or the model is not sampled like that.
     """
+    if noise_levels is not None:
+        check_sampler(settings.get("distilled"), noise_levels, num_steps, eta)
     source = locate(settings.get("path"), settings.get("revision"), settings.get("variant"))
     check_files(source, settings)
     config: Mapping[str, Any] = {}
@@ -82,7 +89,7 @@ def check_files(source: Source, settings: Mapping[str, Any]) -> None:
     given = {part: Path(settings[part]) for part in GIVEN_PARTS if settings.get(part)}
     try:
         if source.kind == "folder":
-            check_folder(location)
+            check_folder(location, settings.get("distilled"))
             for part in PARTS:
                 if part not in given:
                     _check_weights(location / part, settings.get("variant"))
@@ -90,6 +97,9 @@ def check_files(source: Source, settings: Mapping[str, Any]) -> None:
             check_whole(location)
             if location.suffix == ".safetensors":
                 check_single_file(tensor_names(location), given)
+        elif source.kind == "random":
+            architecture = ARCHITECTURES[source.location]
+            check_scheduler_class(architecture.scheduler_class, settings.get("distilled"))
         for part, folder in given.items():
             key = f"model.{part}={folder}"
             check_part(folder, part)
@@ -178,7 +188,7 @@ def _require_stable_diffusion(path: str, folder: Path) -> None:
         found = json.loads(index.read_text()).get("_class_name")
     except (ValueError, AttributeError):
         raise ConfigError(f"model.path={path}: {index} is not a diffusers index") from None
-    if found != "StableDiffusionPipeline":
+    if found not in PIPELINES:
         raise ConfigError(
             f"model.path={path}: is a {found}; only StableDiffusionPipeline (text-to-image Stable "
             "Diffusion 1.x and 2.x) can be fine-tuned"

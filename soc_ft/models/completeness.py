@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soc_ft.errors import ConfigError
+from soc_ft.models.distillation import Distilled
 from soc_ft.models.noise_schedule import check_scheduler_class
 
 CLASSES = {
@@ -25,8 +26,12 @@ SINGLE_FILE_PREFIXES = {
 """How the names of each part's weights begin in a single-file checkpoint."""
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, distilled: Distilled | None = None) -> None:
     """Check that a diffusers folder has what a Stable Diffusion needs beside weights.
+
+    Args:
+        folder: in diffusers format.
+        distilled: what the configuration says of the model, as in ``loading.load_model``.
 
     Raises:
         ConfigError: a file is missing or damaged, or does not fit another.
@@ -38,9 +43,8 @@ def check_folder(folder: Path) -> None:
             raise ConfigError(f"its {part} is a {found}; only {expected} can be used")
     configs = {part: read_json(folder / part / "config.json") for part in CLASSES}
     _check_sample_size(folder, configs["unet"].get("sample_size"))
-    check_scheduler_class(
-        read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
-    )
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
+    check_scheduler_class(scheduler, distilled)
     _check_tokenizer(folder / "tokenizer", configs["text_encoder"].get("vocab_size"))
 
 

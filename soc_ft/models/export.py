@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 from typing import Any, Literal
 
-from diffusers import DDIMScheduler
 from torch import nn
 
 from soc_ft.errors import ConfigError
@@ -23,7 +22,8 @@ def export_pipeline(model: DiffusionModel, folder: str | Path, format: Format = 
     ``StableDiffusionPipeline.from_pretrained`` loads. Its scheduler is written as a plain
     ``DDIMScheduler``, whose last step ends at alpha_bar_0 (or 1) instead of
     (1 + alpha_bar_{K-1}) / 2; with ``SOCDDIMScheduler.from_config(pipeline.scheduler.config)`` in
-    its place the pipeline samples the same pictures as the model.
+    its place the pipeline samples the same pictures as the model. That of a consistency model is
+    an ``LCMScheduler``, which samples the same pictures as it is.
 
     "lora" is ``pytorch_lora_weights.safetensors``, which ``load_lora_weights(folder)`` adds to a
     pipeline of the base model.
@@ -49,8 +49,8 @@ def export_pipeline(model: DiffusionModel, folder: str | Path, format: Format = 
     if adapted and format != "folder":
         model.family.save_lora(trained, Path(folder))
         return
-    scheduler = DDIMScheduler.from_config(model.scheduler.config)
-    model.family.save_folder(_merged(trained) if adapted else trained, scheduler, Path(folder))
+    network = _merged(trained) if adapted else trained
+    model.family.save_folder(network, model.scheduler.plain(), Path(folder))
 
 
 def _merged(network: nn.Module) -> nn.Module:

@@ -41,6 +41,14 @@ class Family(nn.Module, ABC):
     def count_truncated(self, prompts: Sequence[str]) -> int:
         """How many prompts are longer than :attr:`prompt_length`."""
 
+    def guidance_embedding(self, scale: float) -> Tensor | None:
+        """(D,) float32, what :attr:`network` is told of a guidance scale, on its device.
+
+        :meth:`call` finds it in the condition, as ``guidance`` (N, D). None: the network is told
+        nothing, and guided by a second prediction for the empty prompt.
+        """
+        return None
+
     @abstractmethod
     def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of a network like :attr:`network`.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soc_ft.errors import ConfigError
 from soc_ft.instantiation import build
+from soc_ft.models.distillation import Distilled
 from soc_ft.models.finetune import FineTuning, Frozen
 from soc_ft.models.pipelines import load_pipeline
 from soc_ft.options import WithoutEffect, builds
@@ -27,6 +28,7 @@ def load_model(
     vae: str | None = None,
     text_encoder: str | None = None,
     guidance_scale: float = 1.0,
+    distilled: Distilled | None = None,
     frozen_dtype: Literal["float32", "bfloat16"] = "float32",
     attention: WithoutEffect[Literal["auto", "plain"]] = "auto",
     network_checkpointing: WithoutEffect[bool] = False,
@@ -45,6 +47,9 @@ def load_model(
         vae: folder in diffusers format with another autoencoder than that of ``path``.
         text_encoder: folder in diffusers format with another text encoder, likewise.
         guidance_scale: recommended for this checkpoint; kept beside the model, applied nowhere.
+        distilled: None is a diffusion model, "few_step" one that was distilled to few steps of an
+            ordinary sampler, "consistency" a consistency model. Decides which methods and samplers
+            a configuration may have.
         frozen_dtype: of all weights that are not trained.
         attention: "auto" is PyTorch's fused attention; "plain" is two matrix products.
         network_checkpointing: recompute activations of the network in the backward pass.
@@ -70,6 +75,7 @@ def load_model(
         single_file_config=single_file_config,
         vae=vae,
         text_encoder=text_encoder,
+        distilled=distilled,
     )
     return DiffusionModel(
         StableDiffusion(pipeline),

@@ -13,7 +13,7 @@ from soc_ft.core import Condition
 from soc_ft.errors import ConfigError
 from soc_ft.models.family import Family
 from soc_ft.models.finetune import FineTuning
-from soc_ft.models.scheduler import SOCDDIMScheduler
+from soc_ft.models.scheduler import ControlScheduler
 from soc_ft.profiling import EvaluationCounter
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class DiffusionModel(nn.Module):
         self,
         family: Family,
         finetune: FineTuning,
-        scheduler: SOCDDIMScheduler,
+        scheduler: ControlScheduler,
         *,
         frozen_dtype: torch.dtype = torch.float32,
         attention: Attention = "auto",
@@ -142,7 +142,8 @@ class DiffusionModel(nn.Module):
         """Output of the base model (N, *latent).
 
         A ``guidance_scale`` w other than 1 gives f(null) + w (f(condition) - f(null)), from one
-        batch of 2N (Ho & Salimans 2022, in the parametrisation of diffusers).
+        batch of 2N (Ho & Salimans 2022, in the parametrisation of diffusers). A network that was
+        distilled from guided predictions is told w instead, and evaluated once.
 
         Args:
             x: (N, *latent).
@@ -226,7 +227,10 @@ class DiffusionModel(nn.Module):
     def _guided(
         self, network: Network, x: Tensor, t: Tensor, condition: Condition, guidance_scale: float
     ) -> Tensor:
-        if guidance_scale == 1.0:
+        told = self.family.guidance_embedding(guidance_scale)
+        if told is not None:
+            condition = Condition(**condition.tensors, guidance=told.expand(len(x), -1))
+        if told is not None or guidance_scale == 1.0:
             return self._counted(network(x, t, condition))
         both = Condition.cat([self.null_condition().expand(len(x)), condition])
         output = network(torch.cat([x, x]), torch.cat([t, t]), both)

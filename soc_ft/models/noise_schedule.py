@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from soc_ft.errors import ConfigError
+from soc_ft.models.distillation import Distilled
 
 SCHEDULERS = frozenset(
     f"{name}Scheduler"
@@ -32,6 +33,9 @@ SCHEDULERS = frozenset(
 )
 """Classes whose configuration describes a variance-preserving model with discrete timesteps."""
 
+CONSISTENCY_SCHEDULER = "LCMScheduler"
+"""That of a consistency model."""
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 BETAS = ("beta_start", "beta_end", "beta_schedule")
 """Keys that make a noise schedule of their own if one of them is changed."""
@@ -42,12 +46,24 @@ _LEAST_LOG_SIGNAL = -80.0
 """Just above what single precision can hold."""
 
 
-def check_scheduler_class(name: str | None) -> None:
+def check_scheduler_class(name: str | None, distilled: Distilled | None = None) -> None:
     """Check that a scheduler is one of a variance-preserving model; None is not known.
+
+    Args:
+        name: of its class.
+        distilled: what the configuration says of the model, as in ``loading.load_model``.
 
     Raises:
         ConfigError: it is of another kind of model, which would be sampled wrongly.
     """
+    if name == CONSISTENCY_SCHEDULER:
+        if distilled != "consistency":
+            raise ConfigError(
+                f"scheduler: the checkpoint's is an {name}, so it is a consistency model; set "
+                "model.distilled=consistency (as model=lcm_dreamshaper has it) and "
+                "scheduler=consistency"
+            )
+        return
     if name is not None and name not in SCHEDULERS:
         raise ConfigError(
             f"scheduler: the checkpoint's is a {name}, which is not that of a Stable Diffusion 1.x "
@@ -76,6 +92,9 @@ def check_schedule(
             f"scheduler: the checkpoint predicts {said}, which is none of "
             f"{', '.join(PREDICTION_TYPES)}; choose another model.path"
         )
+    if changes.get("sampler") == "consistency":
+        _check_consistency(checkpoint, num_steps)
+        return
     own_betas = all(changes.get(key) is None for key in BETAS)
     if checkpoint.get("rescale_betas_zero_snr") and own_betas:
         raise ConfigError(
@@ -87,6 +106,34 @@ def check_schedule(
         _check_signal(checkpoint, changes)
     if num_steps is not None:
         _check_grid(checkpoint, changes.get("timestep_spacing"), num_steps)
+
+
+def check_linear(scheduler: Mapping[str, Any]) -> None:
+    """Check that the configuration of a scheduler leaves predictions as they are.
+
+    Raises:
+        ConfigError: it clips or thresholds them.
+    """
+    if scheduler["clip_sample"] or scheduler["thresholding"]:
+        raise ConfigError(
+            "scheduler: clip_sample and thresholding make the transition non-linear in the "
+            "prediction; set both to false"
+        )
+
+
+def _check_consistency(checkpoint: Mapping[str, Any], num_steps: int | None) -> None:
+    if checkpoint.get("rescale_betas_zero_snr"):
+        raise ConfigError(
+            "scheduler: the checkpoint's rescale_betas_zero_snr=true starts from noise without any "
+            "signal, where the transition of a consistency model is not defined; choose another "
+            "model.path"
+        )
+    most = checkpoint.get("original_inference_steps", 50)  # the default of diffusers
+    if num_steps is not None and num_steps > most:
+        raise ConfigError(
+            f"scheduler.num_steps={num_steps}: the consistency model was distilled with {most} "
+            "timesteps; use fewer"
+        )
 
 
 def _check_signal(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from soc_ft.models.availability import (
 )
 from soc_ft.models.bars import no_bars
 from soc_ft.models.completeness import check_single_file
+from soc_ft.models.distillation import Distilled
 from soc_ft.models.noise_schedule import check_scheduler_class
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def load_pipeline(
     single_file_config: str | None = None,
     vae: str | None = None,
     text_encoder: str | None = None,
+    distilled: Distilled | None = None,
     dtype: torch.dtype | None = None,
 ) -> StableDiffusionPipeline:
     """Load a Stable Diffusion pipeline without its safety checker.
@@ -64,6 +66,7 @@ def load_pipeline(
             it from the hub.
         vae: folder in diffusers format with another autoencoder.
         text_encoder: folder in diffusers format with another text encoder.
+        distilled: what the model is said to be, as in ``loading.load_model``.
         dtype: of the weights; None is float32.
 
     Raises:
@@ -74,7 +77,13 @@ def load_pipeline(
 
     source = locate(path, revision, variant)
     dtype = dtype or torch.float32
-    given = {"path": path, "variant": variant, "vae": vae, "text_encoder": text_encoder}
+    given = {
+        "path": path,
+        "variant": variant,
+        "vae": vae,
+        "text_encoder": text_encoder,
+        "distilled": distilled,
+    }
     if source.kind == "hub":
         download(path, revision, variant)
         source = locate(path, revision, variant)
@@ -119,7 +128,7 @@ def load_pipeline(
         for parameter in getattr(pipeline, part).parameters():
             parameter.data = parameter.data.to(dtype)
     _require_text_to_image(path, pipeline)
-    check_scheduler_class(type(pipeline.scheduler).__name__)
+    check_scheduler_class(type(pipeline.scheduler).__name__, distilled)
     return pipeline
 
 

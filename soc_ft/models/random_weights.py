@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -22,8 +18,9 @@ def random_pipeline(
 
     Args:
         architecture: a key of ``ARCHITECTURES`` ("sd15" and "sd21" have the exact configuration of
-            Stable Diffusion 1.5 and 2.1, "sd15_narrow" is 1.5 with fewer channels, "tiny" is for
-            tests), or an ``Architecture``.
+            Stable Diffusion 1.5 and 2.1, "lcm" is 1.5 as it is distilled to a latent consistency
+            model, "sd15_narrow" is 1.5 with fewer channels, "tiny" is for tests), or an
+            ``Architecture``.
         device: where the weights are made; "meta" makes none.
         seed: of the weights; the global generators are left as they were.
 
@@ -51,7 +48,7 @@ def random_pipeline(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(
+        scheduler=getattr(diffusers, architecture.scheduler_class)(
             **{
                 "beta_start": 0.00085,
                 "beta_end": 0.012,

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from soc_ft.core import Process, ddim_on_grid
 from soc_ft.errors import ConfigError
-from soc_ft.models.noise_schedule import check_schedule
+from soc_ft.models.consistency_scheduler import ConsistencyScheduler
+from soc_ft.models.distillation import Sampler, check_sampler
+from soc_ft.models.noise_schedule import check_linear, check_schedule
 
 
 class SOCDDIMScheduler(DDIMScheduler):
@@ -56,25 +58,26 @@ class SOCDDIMScheduler(DDIMScheduler):
         timesteps of this scheduler.
 
         Args:
-            num_steps: K >= 1.
+            num_steps: K >= 2.
             eta: noise level, >= 0.
 
         Raises:
             ConfigError: the configuration has no such process (clipped or thresholded predictions,
-                more steps than training timesteps, zero terminal signal-to-noise ratio, a
-                prediction type that is unknown).
+                one step, more steps than training timesteps, zero terminal signal-to-noise ratio,
+                a prediction type that is unknown).
         """
-        if self.config.clip_sample or self.config.thresholding:
-            raise ConfigError(
-                "scheduler: clip_sample and thresholding make the transition non-linear in the "
-                "prediction; set both to false"
-            )
+        check_linear(self.config)
+        check_sampler(None, {}, num_steps)
         check_schedule(self.config, {}, num_steps)
         try:
             self.set_timesteps(num_steps)
             return self._process(eta)
         except ValueError as error:
             raise ConfigError(f"scheduler with num_steps={num_steps}: {error}") from None
+
+    def plain(self) -> DDIMScheduler:
+        """The nearest class of diffusers, for an export."""
+        return DDIMScheduler.from_config(self.config)
 
     def _process(self, eta: float) -> Process:
         """That of the current timesteps."""
@@ -125,18 +128,24 @@ class SOCDDIMScheduler(DDIMScheduler):
         return DDIMSchedulerOutput(prev_sample=following, pred_original_sample=clean)
 
 
+ControlScheduler = SOCDDIMScheduler | ConsistencyScheduler
+"""A scheduler of diffusers that makes processes of the core."""
+
+
 def adapt_scheduler(
     checkpoint: Mapping[str, Any],
     *,
+    sampler: Sampler = "ddim",
     beta_start: float | None = None,
     beta_end: float | None = None,
     beta_schedule: str | None = None,
     timestep_spacing: str | None = None,
-) -> SOCDDIMScheduler:
+) -> ControlScheduler:
     """Build the scheduler of a checkpoint (any diffusers class) with another noise schedule.
 
     Args:
         checkpoint: configuration of the checkpoint's scheduler.
+        sampler: whose transitions it has; "consistency" is that of consistency models.
         beta_start: variance that the first training timestep adds, in (0, 1); None keeps the
             checkpoint's, here and below.
         beta_end: variance that the last training timestep adds, in (0, 1).
@@ -151,6 +160,5 @@ def adapt_scheduler(
     if timestep_spacing is not None:
         changes["timestep_spacing"] = timestep_spacing
     # Latents have no range to clip to; StableDiffusionPipeline corrects old checkpoints likewise.
-    return SOCDDIMScheduler.from_config(
-        checkpoint, clip_sample=False, thresholding=False, **changes
-    )
+    made: type[ControlScheduler] = SOCDDIMScheduler if sampler == "ddim" else ConsistencyScheduler
+    return made.from_config(checkpoint, clip_sample=False, thresholding=False, **changes)

@@ -22,6 +22,8 @@ from soc_ft.models.family import Family
 class StableDiffusion(Family):
     """CLIP's text encoder, a UNet and an autoencoder; the condition is a ``sequence`` (N, L, D).
 
+    UNets that are told the guidance scale (``time_cond_proj_dim``) have ``guidance`` (N, E) too.
+
     Attributes:
         tokenizer: of the text encoder.
         text_encoder: frozen.
@@ -35,6 +37,7 @@ class StableDiffusion(Family):
         self.text_encoder = pipeline.text_encoder.requires_grad_(False)
         self.vae = pipeline.vae.requires_grad_(False)
         self.network = pipeline.unet.requires_grad_(False)
+        self._guidance: dict[tuple[float, torch.device], Tensor] = {}
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -77,14 +80,31 @@ class StableDiffusion(Family):
         tokens = self.tokenizer(long, verbose=False).input_ids if long else []
         return sum(len(each) > self.prompt_length for each in tokens)
 
+    def guidance_embedding(self, scale: float) -> Tensor | None:
+        """Sines and cosines of w - 1, as the pipelines have them; None for most models."""
+        config: Any = self.network.config
+        if config.time_cond_proj_dim is None:
+            return None
+        place = (scale, self.text_encoder.device)
+        if place not in self._guidance:  # made on the CPU: a copy of each would be waited for
+            (embedding,) = StableDiffusionPipeline.get_guidance_scale_embedding(
+                None,  # nothing of a pipeline is used
+                torch.tensor([scale - 1]),
+                config.time_cond_proj_dim,
+            )
+            self._guidance[place] = embedding.to(place[1])
+        return self._guidance[place]
+
     def call(self, network: nn.Module, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Output of a UNet, evaluated in its own dtype; the times stay in float32."""
         unet: Any = network
         dtype = unet.dtype
+        guidance = condition.tensors.get("guidance")
         output: Tensor = unet(
             x.to(dtype),
             t,
             encoder_hidden_states=condition.sequence.to(dtype),
+            timestep_cond=None if guidance is None else guidance.to(dtype),
             return_dict=False,
         )[0]
         return output.to(x.dtype)

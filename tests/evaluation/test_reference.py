@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from soc_ft.config import check
 from soc_ft.core import Tilt
 from soc_ft.errors import ConfigError
 from soc_ft.evaluation.reference import BaseRewards, beside_optimum, law
 from soc_ft.evaluation.statistics import Estimate
+from soc_ft.models.distillation import Sampler
+from tests.conftest import composed
 
 LAW = law({"path": "embedded:shapes", "attention": "auto"}, {}, 10, 1.0, 3.0, {"_target_": "a.B"})
 
@@ -73,6 +77,37 @@ def test_rewards_come_back_with_their_law_and_by_prompt(tmp_path: Path) -> None:
         "guidance_scale (3.0 there, 1.0 here)",
         "1 of 2 prompts",
     ]
+
+
+def test_other_samplers_are_another_law_and_ddim_is_the_one_of_older_files() -> None:
+    """Breaks if rewards that were kept before there were samplers count for nothing, or those of a
+    consistency model for any sampler."""
+    model, reward = {"path": "embedded:shapes"}, {"_target_": "a.B"}
+    ddim, consistency = (
+        law(model, {"sampler": sampler}, 10, 1.0, 3.0, reward) for sampler in get_args(Sampler)
+    )
+    assert ddim == LAW
+    assert consistency == LAW | {"scheduler.sampler": "consistency"}
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_shipped_rewards_are_those_of_the_quickstart(guided: bool) -> None:
+    """Breaks if a key of the configuration is new in the law: the optimum would not be shown."""
+    scale = 1.2 if guided else 1.0
+    config = composed("experiment=quickstart", f"validation.guidance_scale={scale}")
+    run = check(config)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    name = "base_rewards_guided" if guided else "base_rewards"
+    measured = law(
+        plain["model"],
+        run.scheduler.noise_levels(),
+        run.scheduler.num_steps,
+        run.scheduler.eta,
+        scale,
+        plain["reward"],
+    )
+    kept = BaseRewards.load(f"package:world/{name}.safetensors")
+    assert kept.differences(measured, kept.prompts) == []
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_what_it_needs_is_asked_for(name: str) -> None:
     needs = method_of(name).needs
     asked: list[tuple[bool, tuple[str, ...], str]] = [
         (needs.memoryless, ("scheduler.eta=0.5",), "needs eta >= 1"),
+        (needs.denoiser, ("model.distilled=few_step",), "needs the velocity field"),
         (needs.noise or needs.memoryless, ("scheduler.eta=0.0",), "needs eta >"),
         (needs.reward_gradient, ("~reward.scale", NO_GRADIENT), "has no gradient"),
         (not needs.replay, ("buffer.passes=2",), "uses its samples once"),

@@ -62,6 +62,27 @@ def make_model(
     return DiffusionModel(StableDiffusion(pipeline), finetune or Full(), scheduler, **options)
 
 
+def consistency_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
+    """A latent consistency model, which is told the guidance scale; the same weights each time."""
+    tiny = ARCHITECTURES["tiny"]
+    architecture = replace(
+        tiny,
+        unet={**tiny.unet, "time_cond_proj_dim": 16},
+        scheduler={"prediction_type": prediction_type},
+        scheduler_class="LCMScheduler",
+    )
+    return random_pipeline(architecture)
+
+
+def consistency_model(
+    finetune: FineTuning, prediction_type: str = "epsilon", **options: Any
+) -> DiffusionModel:
+    """A model of such a pipeline."""
+    pipeline = consistency_pipeline(prediction_type)
+    scheduler = adapt_scheduler(pipeline.scheduler.config, sampler="consistency")
+    return DiffusionModel(StableDiffusion(pipeline), finetune, scheduler, **options)
+
+
 def make_inputs(model: DiffusionModel, batch: int = 3) -> Inputs:
     """x, t and condition of a prediction."""
     generator = torch.Generator().manual_seed(1)

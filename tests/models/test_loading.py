@@ -55,6 +55,7 @@ def test_load_model_passes_on_where_the_weights_are(monkeypatch: pytest.MonkeyPa
         "single_file_config": "/configuration",
         "vae": "/vae",
         "text_encoder": "/text_encoder",
+        "distilled": "few_step",
     }
     load_model(**where, finetune=Full())
     assert asked == [where]

@@ -11,7 +11,11 @@ from tests.models.small import PARTS, assert_same_weights
 
 @pytest.mark.parametrize(
     ("architecture", "unet", "text_encoder"),
-    [("sd15", 859_520_964, 123_060_480), ("sd21", 865_910_724, 340_387_840)],
+    [
+        ("sd15", 859_520_964, 123_060_480),
+        ("lcm", 859_520_964 + 256 * 320, 123_060_480),  # the scale's embedding joins that of time
+        ("sd21", 865_910_724, 340_387_840),
+    ],
 )
 def test_architectures_have_the_public_sizes(
     architecture: str, unet: int, text_encoder: int
