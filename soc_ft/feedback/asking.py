@@ -106,7 +106,7 @@ def _answered(
     counter = model.counter
     counted = counter.forward
     with problem.clock.phase("rollout"):
-        clean = core.rollout(problem.trained, process, model.encode(prompts), noise).states[:, -1]
+        clean = core.rollout(problem.trained, process, model.encode(prompts), noise).latents
     with problem.clock.phase("reward"):
         if asks:
             pictures, answers = problem.pictures_and_rewards(clean, prompts)

@@ -87,7 +87,7 @@ class Reinforce(Method):
                 problem.trained, process, request.condition, noise, keep_predictions=True
             )
         with problem.clock.phase("reward"):
-            rewards = problem.reward_of(path.states[:, -1], request.prompts)
+            rewards = problem.reward_of(path.latents, request.prompts)
         keys = request.uniform("steps", (request.passes, K))
         steps = keys.argsort(dim=-1)[..., : self.pairs_per_sample(K)]
         kept, places = core.kept_steps(steps, K)
