@@ -30,7 +30,7 @@ def by_prompt(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Metadata
             raise ConfigError(
                 f"{place}: has other metadata ({', '.join(map(str, differing))}) than the same "
                 f"prompt in {places[prompt]}, and a reward or metric uses it; make them the same, "
-                "or reword one of the prompts"
+                "or name files without these keys"
             )
         if not known:
             places[prompt], found[prompt] = place, dict(said)

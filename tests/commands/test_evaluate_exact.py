@@ -76,7 +76,7 @@ def test_the_optimum_stands_beside_the_run(
     plan, found = evaluated(f"exact_lambdas=[{SMALL},100]")
     possible, refused = found["optima"]
     (base, _) = pictures.picture_sets(plan, torch.device("cpu"))
-    values = picture_values([base], plan.measures, 60, torch.device("cpu"))
+    values = picture_values([base], plan.measures, 60, torch.device("cpu"), plan.metadata)
     rewards = torch.tensor([group.tolist() for group in values["redness"][0]])
     tilt = Tilt(rewards, SMALL)
     assert rewards.shape == (PROMPTS, SAMPLES)
