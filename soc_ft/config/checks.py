@@ -127,7 +127,7 @@ def _check_stages(run: RunConfig, feedback: Feedback) -> None:
     """Check that a stage is a whole number of rounds."""
     steps, stages, buffer = run.trainer.steps, feedback.stages, run.buffer
     rounds = buffer.batches * buffer.passes
-    if steps % (stages * rounds):
+    if stages > 1 and steps % (stages * rounds):
         whole = "" if rounds == 1 else f" of {rounds} optimizer steps (buffer.batches x passes)"
         raise ConfigError(
             f"trainer.steps={steps}: cannot be divided into the {stages} stages of feedback, each "
