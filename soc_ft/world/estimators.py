@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,12 +81,11 @@ def draw_estimates(
 
 def _from_step(process: Process, step: int) -> Process:
     """The transitions from a step on."""
-    vectors = {
-        each.name: getattr(process, each.name)[step:]
-        for each in fields(core.Process)
-        if each.init and each.name != "eta"
-    }
-    return core.Process(**vectors, eta=process.eta)
+    import torch
+
+    parts = {each.name: getattr(process, each.name) for each in fields(process) if each.init}
+    vectors = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
+    return replace(process, **{name: vector[step:] for name, vector in vectors.items()})
 
 
 def _clean_gradient(
