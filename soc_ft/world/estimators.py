@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soc_ft import core
 from soc_ft.world import DIFFUSION, REWARD, scenes
@@ -83,9 +83,13 @@ def _from_step(process: Process, step: int) -> Process:
     """The transitions from a step on."""
     import torch
 
-    parts = {each.name: getattr(process, each.name) for each in fields(process) if each.init}
-    vectors = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
-    return replace(process, **{name: vector[step:] for name, vector in vectors.items()})
+    parts: dict[str, Any] = {
+        each.name: getattr(process, each.name) for each in fields(process) if each.init
+    }
+    for name, part in parts.items():
+        if isinstance(part, torch.Tensor):
+            parts[name] = part[step:]
+    return core.Process(**parts)
 
 
 def _clean_gradient(
