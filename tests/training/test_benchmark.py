@@ -26,6 +26,16 @@ def test_the_cost_of_a_step_is_split_and_compared(tmp_path: Path) -> None:
         assert word in report
 
 
+def test_a_method_without_an_adjoint_is_timed() -> None:
+    """Breaks when the table asks for a phase that the method does not have."""
+    shared = [each for each in TINY if not each.startswith("method.")]
+    config = composed(*shared, "method=ddpo", "cfg_mode=none")
+    run = check(config)
+    cost = measure(config, run, build_scorers(config, run), steps=1, evaluations=1)
+    assert set(cost.ideal) == {"rollout", "regression"}
+    assert "rollout, regression take" in cost.report()
+
+
 def test_a_reward_that_no_run_has_measured_costs_the_same() -> None:
     """Breaks when the steps of a standardised reward cannot be timed without a validation."""
     config = composed(*RUN, *SUM, "reward.normalise=true", "cfg_mode=none")
