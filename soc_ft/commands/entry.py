@@ -24,7 +24,7 @@ from soc_ft.commands.completion import own_folders
 from soc_ft.commands.help import help_of
 from soc_ft.commands.texts import quote_texts
 from soc_ft.config.hydra_errors import closest_key, one_line
-from soc_ft.errors import ConfigError, Interrupted, SocFtError
+from soc_ft.errors import AwaitingAnswers, ConfigError, Interrupted, SocFtError
 from soc_ft.files import conf_dir, reason, remove_if_empty
 from soc_ft.processes import ending_in_one_line
 from soc_ft.records.provenance import without_password
@@ -53,8 +53,8 @@ def run_command(
     need no quotation marks.
 
     Errors meant for the user are printed as one line; the process then exits with 2 for a wrong
-    configuration, with 1 for a run that failed, and with 128 + its number for a signal that ended
-    it. Anything else keeps its traceback.
+    configuration, with 1 for a run that failed, with 75 for one that waits for people, and with 128
+    + its number for a signal that ended it. Anything else keeps its traceback.
     """
     arguments = sys.argv[1:]
     if INFORMATION & set(arguments):
@@ -189,6 +189,9 @@ def _exiting(task: Task, started: list[bool]) -> Task:
 
 
 def _exit_for(error: Exception) -> NoReturn:
+    if isinstance(error, AwaitingAnswers):
+        print(f"soc_ft: {error}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     line = _os_line(error) if isinstance(error, OSError) else str(error)
     _exit(2 if isinstance(error, ConfigError | FileExistsError | NotADirectoryError) else 1, line)
 
