@@ -49,9 +49,8 @@ def check(config: DictConfig) -> RunConfig:
     _check_stages(run, feedback)
     _check_needs(run, method, feedback)
     _check_metrics(run)
-    asked_about = getattr(feedback.config, "prompts", None)
-    if asked_about is not None:
-        load_prompts(asked_about)
+    for source in feedback.prompt_sources:
+        load_prompts(source)
     training_prompts(run.prompts)
     held_out_prompts(run.prompts, limit=None)
     if any(any_uses_metadata(*each) for each in scorers_of(run)):

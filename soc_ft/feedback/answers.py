@@ -82,7 +82,8 @@ class AnswerStore:
         with naming_weights(path), safe_open(path, "pt") as opened:
             if (opened.metadata() or {}).get("configuration") != self.identity:
                 return {}
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = opened.keys()
+            return {name: opened.get_tensor(name) for name in names}
 
     def _write(self, path: Path, answers: Answers) -> None:
         content = save(

@@ -52,8 +52,6 @@ class Feedback(ABC):
 
     Attributes:
         config: the options of this instance.
-        stages: parts of equal length that the run has; the reward that is trained on changes
-            between them.
         differentiable: whether what is trained on has a gradient, if not as the true reward has.
         queries: answers of the true reward so far, over all processes; validation is not counted.
     """
@@ -64,7 +62,6 @@ class Feedback(ABC):
         model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: Any
-    stages: int = 1
     differentiable: bool | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -78,6 +75,16 @@ class Feedback(ABC):
         """
         self.config = self.Config(**options)
         self.queries = self._taken = self._before_round = 0
+
+    @property
+    def stages(self) -> int:
+        """Parts of equal length that the run has; what is trained on changes between them."""
+        return 1
+
+    @property
+    def prompt_sources(self) -> Sequence[str]:
+        """Where it reads prompts of its own."""
+        return ()
 
     def trained_on(self, problem: Problem) -> Problem:
         """The problem with the reward that the method is given."""

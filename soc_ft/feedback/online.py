@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from soc_ft.feedback.answers import Answers
+    from soc_ft.feedback.optimism import SurrogateReward
     from soc_ft.methods.problem import Problem
 
 
@@ -76,12 +77,17 @@ class Online(Feedback):
         """Take the options; nothing was asked yet."""
         super().__init__(**options)
         self._data: dict[str, Tensor] = {}
-        self._reward: Any = None
+        self._reward: SurrogateReward
 
     @property
-    def stages(self) -> int:  # type: ignore[override]
+    def stages(self) -> int:
         """As many as there are numbers of questions."""
         return len(self.config.questions)
+
+    @property
+    def prompt_sources(self) -> Sequence[str]:
+        """Of the pictures to ask about, if they are not the training prompts."""
+        return [] if self.config.prompts is None else [self.config.prompts]
 
     def trained_on(self, problem: Problem) -> Problem:
         """The same problem with the surrogate as its reward."""
@@ -137,22 +143,13 @@ class Online(Feedback):
 
     def state_dict(self) -> dict[str, Any]:
         """All answers with their features, and the surrogate."""
-        fitted = None if self._reward is None else self._reward.surrogate
-        weights = None if fitted is None else fitted.state_dict()
-        return {**super().state_dict(), "data": self._data, "surrogate": weights}
+        return super().state_dict() | {"data": self._data} | self._reward.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with them."""
-        from soc_ft.feedback.surrogate import Surrogate
-
         super().load_state_dict(state)
         self._data = dict(state["data"])
-        if state["surrogate"] is None:
-            return
-        features = self._data["features"]
-        surrogate = Surrogate(features.shape[1], self.config.surrogate)
-        surrogate.load_state_dict(state["surrogate"])
-        self._reward.use(surrogate.requires_grad_(False).eval(), features)
+        self._reward.load_state_dict(state, self.config.surrogate)
 
     def _asked(self, stage: int, circumstances: Circumstances) -> Answers:
         """The answers of a stage: those that are known, and the others."""
@@ -166,8 +163,8 @@ class Online(Feedback):
         known = store.finished(stage)
         if known:
             return known
-        if self.config.prompts is not None:
-            circumstances = replace(circumstances, prompts=load_prompts(self.config.prompts))
+        for source in self.prompt_sources:
+            circumstances = replace(circumstances, prompts=load_prompts(source))
         numbers = range(sum(questions[:stage]), sum(questions[: stage + 1]))
         prompts = prompts_of(circumstances, numbers, people)
         found = ask(

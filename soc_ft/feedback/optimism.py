@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from soc_ft.errors import RunError
-from soc_ft.feedback.options import Bonus
+from soc_ft.feedback.options import Bonus, Fit
 from soc_ft.feedback.surrogate import Surrogate
 
 Features = Callable[[Tensor, Sequence[str]], Tensor]
@@ -56,6 +56,21 @@ class SurrogateReward:
             self._factor = confidence_factor(
                 surrogate.penultimate(features), matrix, self.bonus.ridge
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The surrogate's weights and the factor of its bonus, if there are any."""
+        weights = None if self.surrogate is None else self.surrogate.state_dict()
+        return {"surrogate": weights, "factor": self._factor}
+
+    def load_state_dict(self, state: Mapping[str, Any], fit: Fit) -> None:
+        """Score as before; ``fit`` are the settings of the surrogate."""
+        weights = state["surrogate"]
+        if weights is None:
+            return
+        surrogate = Surrogate(len(weights["feature_mean"]), fit)
+        surrogate.load_state_dict(weights)
+        self.surrogate = surrogate.requires_grad_(False).eval()
+        self._factor = state["factor"]
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """(B, 3, H, W) pictures in [0, 1] for B prompts -> (B,).

@@ -17,7 +17,7 @@ class DiscreteAdjoint(Pathwise):
         """There is nothing to choose."""
 
     needs = Needs(reward_gradient=True, replay=False, memoryless=True, denoiser=True)
-    pays = True
+    reference = "base"
 
     def with_gradient(self, num_steps: int) -> int:
         """All."""

@@ -41,20 +41,16 @@ class Pathwise(Method):
     through_inputs: ClassVar[bool] = True
 
     @property
-    def pays(self) -> bool:
-        """Whether the control cost is part of the loss."""
-        return bool(self.config.kl)
+    def reference(self) -> Literal["base", "previous"] | None:
+        """The model that the control cost is measured from; None: it is no part of the loss."""
+        return self.config.reference if self.config.kl else None
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
         """A differentiable reward; noise where paths are to have a KL divergence."""
-        anchors = (Anchor("previous", refresh="stage"),) if self._pays_to_previous else ()
-        return Needs(reward_gradient=True, replay=False, noise=self.pays, anchors=anchors)
-
-    @property
-    def _pays_to_previous(self) -> bool:
-        """Whether the control cost is the distance from the last stage's model."""
-        return self.pays and getattr(self.config, "reference", "base") == "previous"
+        anchors = (Anchor("previous", refresh="stage"),) if self.reference == "previous" else ()
+        noise = self.reference is not None
+        return Needs(reward_gradient=True, replay=False, noise=noise, anchors=anchors)
 
     @abstractmethod
     def with_gradient(self, num_steps: int) -> int:
@@ -104,7 +100,7 @@ class Pathwise(Method):
 
         def paid(k: int, x: Tensor, f: Tensor) -> Tensor:
             t = process.times_of(k, x)
-            if self._pays_to_previous:
+            if self.reference == "previous":
                 base = problem.anchor("previous", x, t, condition)
             else:
                 base = problem.base(x, t, condition)
@@ -119,9 +115,9 @@ class Pathwise(Method):
             recompute=True,
             carries=None if carries is None else carries.expand(len(batch), -1),
             through_inputs=self.through_inputs,
-            cost=paid if self.pays else None,
+            cost=None if self.reference is None else paid,
         )
         reward = (batch["gradient"] * end).flatten(1).sum(dim=1)
-        if not self.pays:
+        if self.reference is None:
             return Terms(-reward)
         return Terms(cost - problem.reward_scale * reward, {"control_cost": cost.detach()})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from soc_ft.world.scenes import ATTRIBUTES
+from soc_ft.world.with_scorer import WithScorer
 
 if TYPE_CHECKING:
     import torch
@@ -88,30 +89,11 @@ class ShapesQuality(_Judged):
         return self._judge.quality(images.float())
 
 
-class ShapesEmbedding:
+class ShapesEmbedding(WithScorer):
     """Embedding of the contrastive model behind the shapes reward."""
 
     name = "shapes"
     embeds = True
-
-    def __init__(self, weights: str | None = None) -> None:
-        """Load the contrastive model.
-
-        Args:
-            weights: folder of the scorer; the shipped one by default.
-
-        Raises:
-            ConfigError: ``weights`` does not hold a scorer.
-        """
-        from soc_ft.world import REWARD
-        from soc_ft.world.scorer import ShapesScorer
-
-        self._scorer = ShapesScorer.load(Path(weights) if weights else REWARD)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the embedding to a device."""
-        self._scorer.to(device)
-        return self
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embed pictures (B, 3, H, W) in [0, 1] as (B, D) vectors of unit L2 norm."""

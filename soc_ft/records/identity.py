@@ -10,9 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from soc_ft.config.components import build_feedback
 from soc_ft.config.effects import keys_without_effect
 from soc_ft.errors import ConfigError
 from soc_ft.layout import CHECKPOINT_FOLDER, CONFIG_FILE, LAST_CHECKPOINT
+from soc_ft.options import Component
 from soc_ft.records.saved import read_config
 
 EXTENDS = ("trainer.steps",)
@@ -70,8 +72,9 @@ def check_resume(config: DictConfig, folder: Path) -> None:
         )
     before = deciding(leaves(read_config(saved)))
     now = deciding(leaves(OmegaConf.to_container(config, resolve=True)))
-    # The rates of a longer run are others where they fall.
-    extends = EXTENDS if config.trainer.schedule == "constant" else ()
+    # The rates of a longer run are others where they fall, and so are its stages of feedback.
+    now_as_then = config.trainer.schedule == "constant" and _stages(config) == 1
+    extends = EXTENDS if now_as_then else ()
     differing = [
         f"{key} ({before.get(key, 'absent')} in the checkpoint, {now.get(key, 'absent')} now)"
         for key in sorted(before.keys() | now.keys())
@@ -82,6 +85,11 @@ def check_resume(config: DictConfig, folder: Path) -> None:
             f"{folder}: holds a checkpoint of another configuration: {', '.join(differing)}; "
             "choose another run_dir, the same settings, or resume=never to start over"
         )
+
+
+def _stages(config: DictConfig) -> int:
+    plain = OmegaConf.to_container(config.feedback, resolve=True)
+    return build_feedback(Component.model_validate(plain)).stages
 
 
 def _canonical(value: Any) -> Any:

@@ -66,14 +66,8 @@ class Aesthetic(NetworkReward):
         import torch
 
         from soc_ft.rewards.networks import clip
-        from soc_ft.rewards.networks.loading import key_in_clip, load_frozen
+        from soc_ft.rewards.networks.loading import load_frozen
 
         head = load_frozen(clip.AestheticHead, files["weights"], torch.float32)
-        embedder = load_frozen(
-            clip.vit_l_14,
-            files["clip_weights"],
-            dtype,
-            layers=cls.layers,
-            key_in_file=key_in_clip,
-        )
+        embedder = clip.load_vit_l_14(files["clip_weights"], dtype, cls.layers)
         return clip.AestheticNetwork(embedder, head)

@@ -41,9 +41,6 @@ class CLIPScore(NetworkReward):
     def load(cls, files: Mapping[str, WeightFile], dtype: torch.dtype) -> CosineNetwork:
         """The network."""
         from soc_ft.rewards.networks import clip
-        from soc_ft.rewards.networks.loading import key_in_clip, load_frozen
 
-        embedder = load_frozen(
-            clip.vit_l_14, files["weights"], dtype, layers=cls.layers, key_in_file=key_in_clip
-        )
+        embedder = clip.load_vit_l_14(files["weights"], dtype, cls.layers)
         return clip.CosineNetwork(embedder, scaled=False)

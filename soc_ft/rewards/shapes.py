@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from soc_ft.world.with_scorer import WithScorer
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
-class ShapesReward:
+class ShapesReward(WithScorer):
     """Does the picture show what the prompt says, and is it well drawn?
 
     A small CLIP with a quality head, trained on synthetic preferences (Bradley-Terry). Scores
@@ -20,26 +20,6 @@ class ShapesReward:
 
     name = "shapes"
     differentiable = True
-
-    def __init__(self, weights: str | None = None) -> None:
-        """Load the scorer.
-
-        Args:
-            weights: folder written by ``python -m soc_ft.world.training stage=reward``; the
-                shipped one by default.
-
-        Raises:
-            ConfigError: ``weights`` does not hold a scorer.
-        """
-        from soc_ft.world import REWARD
-        from soc_ft.world.scorer import ShapesScorer
-
-        self._scorer = ShapesScorer.load(Path(weights) if weights else REWARD)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the scorer to a device."""
-        self._scorer.to(device)
-        return self
 
     def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
         """Score pictures; differentiable with respect to them.

@@ -10,11 +10,14 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from soc_ft.config import check
 from soc_ft.errors import AwaitingAnswers, ConfigError
 from soc_ft.feedback.asking import prompts_of
 from soc_ft.feedback.options import People
+from soc_ft.training.run import train
 from tests.conftest import TINY, composed, curve, train_tiny
 from tests.scorers import Counting
 from tests.trained import crash_at, weights
@@ -184,6 +187,43 @@ def _answer(folder: Path, stage: int, number: int) -> None:
     (folder / "labels.json").write_text(json.dumps(content))
 
 
+def test_a_stage_starts_the_optimizer_and_its_reference_anew(tmp_path: Path) -> None:
+    """Breaks if moments of the last objective are kept, or the KL stays one to the first model."""
+    shared = [each for each in TINY if not each.startswith("method.")]
+    pathwise = ("method=alignprop", "method.kl=true", "trainer.schedule=constant")
+    costs = {}
+    for reference in ("previous", "base"):
+        folder = tmp_path / reference
+        config = composed(*shared, *BASE, *pathwise, f"method.reference={reference}")
+        train(config, check(config), folder)
+        trained = [metrics for _, metrics in curve(folder) if "train/loss" in metrics]
+        costs[reference] = [metrics["train/control_cost"] for metrics in trained]
+    assert costs["previous"][2] == costs["previous"][0] == costs["base"][0] == 0
+    assert costs["base"][2] > 0 < costs["previous"][3]
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert {float(each["step"]) for each in saved["optimizer_states"][0]["state"].values()} == {2}
+
+
+def test_answers_are_noisy_by_as_much_as_is_asked(tmp_path: Path) -> None:
+    """Breaks if the noise is left out, of another size, or the same for all pictures."""
+
+    def answers(noise: float) -> Tensor:
+        sixty = ("feedback.questions=[60]", f"feedback.noise={noise}")
+        folder = train_tiny(tmp_path / str(noise), *BASE, *sixty)
+        return load_file(folder / "feedback" / "stage-1.safetensors")["answer"]
+
+    exact, noisy = answers(0.0), answers(3.0)
+    assert 2.3 < float((noisy - exact).std()) < 3.7
+
+
+def test_a_staged_run_is_not_extended(tmp_path: Path) -> None:
+    """Breaks if more steps would divide a begun run into other stages."""
+    constant = (*BASE, "trainer.schedule=constant")
+    train_tiny(tmp_path / "run", *constant)
+    with pytest.raises(ConfigError, match=r"trainer\.steps \(4"):
+        train_tiny(tmp_path / "run", *constant, "trainer.steps=8")
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -200,8 +240,6 @@ def test_what_cannot_work_is_refused_before_anything_loads(
     overrides: tuple[str, ...], told: str
 ) -> None:
     """Breaks if a wrong option is found by a run that has asked its questions."""
-    from soc_ft.config import check
-
     given = tuple(f"+{each}" if "epoch=" in each else each for each in overrides)
     with pytest.raises(ConfigError, match=told):
         check(composed(*TINY, *BASE, *given))

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from soc_ft.errors import RunError
-from soc_ft.feedback.optimism import SurrogateReward, confidence_factor, confidence_width
+from soc_ft.feedback.optimism import (
+    Optimism,
+    SurrogateReward,
+    confidence_factor,
+    confidence_width,
+)
 from soc_ft.feedback.options import Bonus
 from soc_ft.feedback.surrogate import Surrogate
 from tests.feedback.test_surrogate import fit
@@ -72,8 +77,12 @@ def test_the_largest_head_counts() -> None:
     surrogate = fitted(heads=3)
     images = torch.rand(6, 3, 1, 1, dtype=torch.float64)
     predicted = surrogate(images.flatten(1))
-    for optimism, expected in (("heads", predicted.amax(dim=0)), ("none", predicted.mean(dim=0))):
-        reward = SurrogateReward(pixels, optimism, BONUS)  # type: ignore[arg-type]
+    cases: dict[Optimism, Tensor] = {
+        "heads": predicted.amax(dim=0),
+        "none": predicted.mean(dim=0),
+    }
+    for optimism, expected in cases.items():
+        reward = SurrogateReward(pixels, optimism, BONUS)
         reward.use(surrogate, images.flatten(1))
         torch.testing.assert_close(reward(images, [""] * 6), expected)
 

@@ -42,7 +42,9 @@ def test_the_base_model_has_mean_0_and_parts_deviation_1(undisturbed: TinyRun) -
     folder = undisturbed(*SUM, *STANDARDISED)
     moments = read_mapping(folder / "reward_statistics.yaml")
     mean, deviation = moments["red"]
-    state = torch.load(folder / "checkpoints" / "last.ckpt")["soc_ft"]["validator"]
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["soc_ft"][
+        "validator"
+    ]
     red = state["baseline"]["metric reward/red"].double()
     assert mean == pytest.approx(red.mean().item(), rel=1e-12)
     assert deviation == pytest.approx(red.std(correction=0).item(), rel=1e-12)

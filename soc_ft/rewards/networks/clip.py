@@ -10,12 +10,14 @@ from itertools import pairwise
 from typing import Any
 
 import open_clip
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from soc_ft.rewards.networks.loading import ScoringNetwork
+from soc_ft.rewards.networks.loading import ScoringNetwork, key_in_clip, load_frozen
 from soc_ft.rewards.networks.pixels import at_least_float32, crop_centre, normalise
+from soc_ft.rewards.weights import WeightFile
 
 MAX_TOKENS = 77
 
@@ -140,6 +142,15 @@ def vit_l_14(vision_layers: int = 24, text_layers: int = 12) -> Embedder:
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
     config = _config(768, "quick_gelu", text, vision, text_layers, vision_layers)
     return Embedder(config, open_clip.tokenize)
+
+
+def load_vit_l_14(file: WeightFile, dtype: torch.dtype, layers: tuple[int, ...] = ()) -> Embedder:
+    """OpenAI's CLIP ViT-L/14 with the weights of a file, frozen; the same one for every caller.
+
+    Raises:
+        ConfigError: the file is missing, cannot be read, or holds other weights.
+    """
+    return load_frozen(vit_l_14, file, dtype, layers=layers, key_in_file=key_in_clip)
 
 
 def vit_h_14(vision_layers: int = 32, text_layers: int = 24) -> Embedder:
