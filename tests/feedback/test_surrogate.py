@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from soc_ft.feedback import surrogate as surrogates
 from soc_ft.feedback.options import Fit, Langevin
 from soc_ft.feedback.surrogate import fit_surrogate, sample_posterior
 
@@ -87,6 +90,23 @@ def test_heads_differ_most_where_there_are_no_data() -> None:
     far = torch.tensor([[0.0, 0.0, 3000.0], [0.0, 0.0, -3000.0]])
     spread = surrogate(far).std(dim=0).mean()
     assert spread > 2 * surrogate(features).std(dim=0).mean() > 0
+
+
+def test_heads_are_fitted_to_resamples_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if all heads see the same data, or one is chosen by data that it was fitted to."""
+    seen: list[tuple[list[int], list[int]]] = []
+
+    def watched(head: nn.Module, inputs: Tensor, targets: Tensor, *rows: Any) -> None:
+        seen.append((rows[0].tolist(), rows[1].tolist()))
+
+    monkeypatch.setattr(surrogates, "_fit_head", watched)
+    fit_surrogate(*data(100), fit(heads=3), seed=0)
+    fitted_to = [Counter(train) for train, _ in seen]
+    assert fitted_to[0] != fitted_to[1] != fitted_to[2]
+    for train, test in seen:
+        assert (len(train), len(test)) == (75, 25)
+        assert len(set(train)) < 60
+    assert not {row for train, _ in seen for row in train} & {row for _, t in seen for row in t}
 
 
 def test_langevin_draws_from_the_posterior_of_a_linear_model() -> None:
