@@ -86,6 +86,11 @@ class Feedback(ABC):
         """Where it reads prompts of its own."""
         return ()
 
+    @property
+    def features(self) -> Any | None:
+        """What it computes of pictures and prompts, (B, D), to predict the reward from."""
+        return None
+
     def trained_on(self, problem: Problem) -> Problem:
         """The problem with the reward that the method is given."""
         return problem

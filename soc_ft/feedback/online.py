@@ -89,14 +89,17 @@ class Online(Feedback):
         """Of the pictures to ask about, if they are not the training prompts."""
         return [] if self.config.prompts is None else [self.config.prompts]
 
+    @property
+    def features(self) -> Any:
+        """As they were given."""
+        return self.config.features
+
     def trained_on(self, problem: Problem) -> Problem:
         """The same problem with the surrogate as its reward."""
         from soc_ft.feedback.optimism import SurrogateReward
         from soc_ft.methods.problem import PartScores
 
-        self._reward = SurrogateReward(
-            self.config.features, self.config.optimism, self.config.bonus
-        )
+        self._reward = SurrogateReward(self.features, self.config.optimism, self.config.bonus)
         return replace(problem, reward=self._reward, parts=PartScores(), queries=0)
 
     def begin_stage(self, stage: int, circumstances: Circumstances) -> Mapping[str, float]:
@@ -139,7 +142,7 @@ class Online(Feedback):
 
     def to(self, device: torch.device) -> None:
         """Move the features; the surrogate is moved as the reward that it is."""
-        self.config.features.to(device)
+        self.features.to(device)
 
     def state_dict(self) -> dict[str, Any]:
         """All answers with their features, and the surrogate."""
@@ -172,7 +175,7 @@ class Online(Feedback):
             store,
             stage,
             prompts,
-            self.config.features,
+            self.features,
             self.config.noise,
             to_people=people is not None,
         )

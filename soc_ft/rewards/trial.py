@@ -48,7 +48,7 @@ def try_reward(
         reward = reward.standardised_by({})
     images = _pictures(size, device)
     images.requires_grad_(gradient)
-    texts = ([*(prompts or _DEFAULT_PROMPTS)] * 2)[:2]  # a reward may know no other prompts
+    texts = _two(prompts)
     _moved(reward, named, device)
     with torch.set_grad_enabled(gradient):
         if isinstance(reward, Composite):
@@ -61,24 +61,41 @@ def try_reward(
 
 
 def try_embedding(
-    embedding: Any, key: str, device: torch.device | str = "cpu", size: int = 64
+    embedding: Any,
+    key: str,
+    device: torch.device | str = "cpu",
+    size: int = 64,
+    prompts: Sequence[str] | None = None,
+    *,
+    gradient: bool = False,
 ) -> None:
     """Check what an embedding makes of two random pictures; arguments as of a reward.
 
+    Without ``prompts`` it is given pictures alone.
+
     Raises:
         ConfigError: it raises, or returns anything but one finite vector for each picture, on the
-            pictures' device.
+            pictures' device, with a gradient if that will be used.
     """
     named = f"{key} ({getattr(embedding, 'name', type(embedding).__name__)})"
     images = _pictures(size, device)
+    images.requires_grad_(gradient)
+    texts = [] if prompts is None else [_two(prompts)]
     _moved(embedding, named, device)
-    with torch.no_grad():
-        vectors = called(embedding, named, images)
+    with torch.set_grad_enabled(gradient):
+        vectors = called(embedding, named, images, *texts)
     wanted = f"one vector for each, shape ({len(images)}, D)"
     _check_tensor(vectors, named, images, wanted)
     if vectors.dim() != 2 or len(vectors) != len(images):
         raise _returned(named, f"shape {tuple(vectors.shape)}", images, wanted)
     _check_values(vectors, named, images)
+    if gradient:
+        _check_gradient(vectors, named, images)
+
+
+def _two(prompts: Sequence[str]) -> list[str]:
+    """The first two: a person's own code may know no other prompts."""
+    return ([*(prompts or _DEFAULT_PROMPTS)] * 2)[:2]
 
 
 def _pictures(size: int, device: torch.device | str) -> Tensor:

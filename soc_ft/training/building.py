@@ -23,7 +23,6 @@ from soc_ft.config.processes import started_by_slurm
 from soc_ft.config.prompts import held_out_prompts, training_prompts
 from soc_ft.config.schema import RunConfig
 from soc_ft.evaluation.reference import BaseRewards, law
-from soc_ft.feedback import Feedback
 from soc_ft.feedback.base import Circumstances
 from soc_ft.instantiation import build
 from soc_ft.layout import CHECKPOINT_FOLDER, FEEDBACK_FOLDER, SAMPLE_FOLDER
@@ -87,7 +86,6 @@ def build_module(
     for anchor in method.needs.anchors:
         if anchor.name not in model.anchor_states():  # a model in memory may have it already
             model.add_anchor(anchor.name)
-    feedback: Feedback = build(config.feedback, "feedback")
     problem = build_problem(run, model, scorers.reward)
     validator = Validator(
         model=model,
@@ -102,7 +100,7 @@ def build_module(
     )
     prompts = training_prompts(run.prompts)
     model.warn_of_truncated([*prompts, *held_out])
-    trained_on = feedback.trained_on(problem)
+    trained_on = scorers.feedback.trained_on(problem)
     collector = Collector(model, trained_on, method, prompts, run)
     circumstances = Circumstances(
         model=model,
@@ -114,7 +112,7 @@ def build_module(
         rollout_batch=run.trainer.rollout_batch,
     )
     return RewardFineTuning(
-        model, trained_on, method, collector, validator, run, feedback, circumstances
+        model, trained_on, method, collector, validator, run, scorers.feedback, circumstances
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from soc_ft.config.components import build_feedback, build_method
+from soc_ft.config.components import build_method
 from soc_ft.config.prompts import held_out_prompts, metadata_of
 from soc_ft.config.schema import RunConfig
+from soc_ft.feedback import Feedback
 from soc_ft.instantiation import build
 from soc_ft.models.availability import picture_size
 from soc_ft.rewards.base import Reward
@@ -32,11 +33,13 @@ class Scorers:
         reward: that is trained on.
         embedding: whose spread within a prompt is measured, if there is one.
         metrics: further ones that are measured, by name.
+        feedback: who answers for the reward.
     """
 
     reward: Reward
     embedding: Any | None
     metrics: Mapping[str, Any]
+    feedback: Feedback
 
 
 def prepare_torch(run: RunConfig) -> None:
@@ -75,8 +78,12 @@ def build_scorers(
     device = device or _device(run)
     prompts = held_out_prompts(run.prompts, limit=run.validation.prompts)
     metadata = cache(partial(metadata_of, run.prompts))
+    feedback: Feedback = build(config.feedback, "feedback")
     gradient = build_method(run.method).needs.reward_gradient
-    gradient = gradient and not build_feedback(run.feedback).differentiable
+    if feedback.features is not None:
+        named = "feedback.features"
+        try_embedding(feedback.features, named, device, size, prompts, gradient=gradient)
+    gradient = gradient and not feedback.differentiable
     for key, section in sorted(sections.items(), key=lambda item: _is_ours(item[1])):
         if not section:
             continue
@@ -88,7 +95,7 @@ def build_scorers(
             wanted = gradient and key == _REWARD
             try_reward(built[key], key, device, size, prompts, gradient=wanted)
     metrics = {name: built[f"{_METRICS}{name}"] for name in validation.metrics}
-    return Scorers(built[_REWARD], built[_EMBEDDING], metrics)
+    return Scorers(built[_REWARD], built[_EMBEDDING], metrics, feedback)
 
 
 def _is_ours(section: Mapping[str, Any] | None) -> bool:

@@ -18,6 +18,7 @@ from soc_ft.errors import AwaitingAnswers, ConfigError
 from soc_ft.feedback.asking import prompts_of
 from soc_ft.feedback.options import People
 from soc_ft.training.run import train
+from soc_ft.training.scorers import build_scorers
 from tests.conftest import TINY, composed, curve, train_tiny
 from tests.scorers import Counting
 from tests.trained import crash_at, weights
@@ -243,6 +244,20 @@ def test_what_cannot_work_is_refused_before_anything_loads(
     given = tuple(f"+{each}" if "epoch=" in each else each for each in overrides)
     with pytest.raises(ConfigError, match=told):
         check(composed(*TINY, *BASE, *given))
+
+
+def test_features_are_tried_before_the_model_loads() -> None:
+    """Breaks if features that do not fit are found when the model is loaded and sampled."""
+    config = composed(*TINY, *BASE, "features._target_=tests.feedback.test_online.Flat")
+    with pytest.raises(ConfigError, match=r"feedback\.features \(Flat\): returned shape \(2,\)"):
+        build_scorers(config, check(config))
+
+
+class Flat(Means):
+    """One number where a vector is wanted."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return super().__call__(images, prompts)[:, 0]
 
 
 def test_the_budget_of_direct_feedback_ends_a_run(tmp_path: Path) -> None:
