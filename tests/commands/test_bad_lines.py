@@ -167,7 +167,14 @@ def test_a_wrong_line_is_answered_with_one(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("train", ["hydra/launcher: local, slurm", "sweep: cfg, feedback, lambda", "cfg_mode: full, none"]),
+        (
+            "train",
+            [
+                "hydra/launcher: local, slurm",
+                "sweep: cfg, feedback, lambda",
+                "cfg_mode: full, none",
+            ],
+        ),
         ("bench", ["finetune: full, lora, offset", "evaluations: 20"]),
         ("evaluate", ["metrics: aesthetic", "prompts: animals, default", "samples_per_prompt: 2"]),
         ("sample", ["samples_per_prompt: 4", "checkpoint: last       # last, best"]),
