@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from soc_ft.core.policy import log_density, noise_log_density, transition_noise
     from soc_ft.core.process import Predictor, Process, match_leading
     from soc_ft.core.prompt_statistics import PromptStatistics
+    from soc_ft.core.reward_guidance import reward_guided
     from soc_ft.core.smoothing import smoothed_gradient
     from soc_ft.core.steps import at_steps, draw_steps, inclusion_weights, kept_steps
     from soc_ft.core.strata import Strata
@@ -59,6 +60,7 @@ _MODULES = {
     "policy": ("log_density", "noise_log_density", "transition_noise"),
     "process": ("Predictor", "Process", "match_leading"),
     "prompt_statistics": ("PromptStatistics",),
+    "reward_guidance": ("reward_guided",),
     "smoothing": ("smoothed_gradient",),
     "steps": ("at_steps", "draw_steps", "inclusion_weights", "kept_steps"),
     "strata": ("Strata",),
@@ -108,6 +110,7 @@ __all__ = [
     "normal",
     "normalised_weights",
     "path_control_cost",
+    "reward_guided",
     "rollout",
     "seed_for",
     "smoothed_gradient",

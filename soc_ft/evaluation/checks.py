@@ -41,6 +41,7 @@ from soc_ft.evaluation.plan import (
     guidance_of_run,
 )
 from soc_ft.evaluation.prompts import chosen_metadata, chosen_prompts, used_metadata
+from soc_ft.evaluation.reward_guidance import checked_guidance
 from soc_ft.layout import STATISTICS_FILE
 from soc_ft.options import Component
 from soc_ft.records.runs import (
@@ -91,7 +92,15 @@ def check_evaluation(config: DictConfig) -> Plan:
     exact = _exact(settings, law, run_config, blocks, measures)
     scale = settings.guidance_scale if law is None else law.guidance_scale
     source = _source(settings, run_dir, run_config, blocks, scale)
-    return Plan(settings, source, prompts, blocks, [], measures, metadata, tracking, exact)
+    guidance = None
+    if settings.reward_guidance and run_dir is not None and run_config is not None:
+        assert source.weights is not None
+        ((_, reward),) = _reward_of_run(run_dir, run_config).items()
+        feedback = run_config.get("feedback")
+        guidance = checked_guidance(settings.reward_guidance, reward, feedback, source.weights)
+    return Plan(
+        settings, source, prompts, blocks, [], measures, metadata, tracking, exact, guidance
+    )
 
 
 def _check_source(settings: Settings) -> None:
@@ -103,7 +112,8 @@ def _check_source(settings: Settings) -> None:
             "MLflow id), checkpoint= (a file in a run folder), model= (a base model) and images= "
             "(a folder of pictures)"
         )
-    idle = {"model": ("checkpoint",), "images": ("checkpoint", *OF_SAMPLING)}
+    of_runs = ("checkpoint", "reward_guidance")
+    idle = {"model": of_runs, "images": (*of_runs, *OF_SAMPLING)}
     for kind in named:
         for key in idle.get(kind, ()):
             if getattr(settings, key):
@@ -133,6 +143,7 @@ def _check_run(run_config: Mapping[str, Any], settings: Settings) -> None:
     if settings.metrics:
         measures = ["reward"] if settings.exact else []
     sections = ["model", "finetune", *measures]
+    sections += ["reward", "feedback"] if settings.reward_guidance else []
     sections += [] if settings.tracking else ["tracking"]
     check_trusted(run_config, sections, settings.trust)
     component_class(_typed(run_config, "finetune"), "finetune", FINETUNE)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from soc_ft.evaluation.folders import BASE, FINE_TUNED, PictureSet
 from soc_ft.evaluation.measuring import tried_measure
 from soc_ft.evaluation.plan import ModelSource, Plan, SamplingSetup
+from soc_ft.evaluation.reward_guidance import Guide, guides_of
 from soc_ft.evaluation.store import PictureStore, digest_of, fingerprint
 from soc_ft.models.availability import GIVEN_PARTS, Source, locate, picture_size
 from soc_ft.models.devices import release_memory
@@ -64,7 +65,7 @@ def picture_sets(plan: Plan, device: torch.device) -> list[PictureSet]:
 
 
 Key = tuple[int, str]
-"""(index of the block, BASE or FINE_TUNED)."""
+"""(index of the block, BASE, FINE_TUNED or a model of ``RewardGuidance``)."""
 
 
 def _stores(plan: Plan, source: ModelSource) -> dict[Key, PictureStore]:
@@ -81,6 +82,10 @@ def _stores(plan: Plan, source: ModelSource) -> dict[Key, PictureStore]:
     if source.weights is not None:
         digest = digest_of([source.weights])
         trained[FINE_TUNED] = {"trained": digest, "finetune": source.finetune}
+    if plan.reward_guidance is not None:
+        guided_by = plan.reward_guidance.identity()
+        for of, scale in plan.reward_guidance.models().items():
+            trained[of] = {"reward_guidance": scale, **guided_by}
     folder = Path(plan.settings.store)
     common = {"guidance_scale": source.guidance_scale, "seed": plan.settings.seed}
     return {
@@ -123,6 +128,9 @@ def _make(
     model.warn_of_truncated(plan.prompts)
     own = model.scheduler.config
     settings = plan.settings
+    guides: dict[str, Guide] = {}
+    if plan.reward_guidance is not None:
+        guides = guides_of(plan.reward_guidance, model, settings.batch_size)
     began = time.monotonic()
     with tqdm(total=sum(map(len, missing.values())), desc="Sampling", unit="picture") as bar:
         for key, places in missing.items():
@@ -130,13 +138,14 @@ def _make(
             scheduler = adapt_scheduler(own, **block.noise_levels)
             batches = sample_places(
                 model,
-                model.base if key[1] == BASE else model.trained,
+                model.trained if key[1] == FINE_TUNED else model.base,
                 scheduler.control_process(block.num_steps, block.eta),
                 source.guidance_scale,
                 plan.prompts,
                 places,
                 settings.seed,
                 settings.batch_size,
+                guides.get(key[1]),
             )
             for batch, pictures in batches:
                 for place, picture in zip(batch, pictures, strict=True):

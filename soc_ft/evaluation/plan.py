@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator
 from soc_ft.checking import validated
 from soc_ft.data.metadata import Metadata
 from soc_ft.evaluation.folders import BASE, PictureSet
+from soc_ft.evaluation.reward_guidance import RewardGuidance
 from soc_ft.options import (
     Count,
     CountOrZero,
@@ -49,6 +50,7 @@ class Settings(Section):
     num_steps: Steps | None
     guidance_scale: NonNegative | None
     seed: Seed
+    reward_guidance: Annotated[list[Positive], BeforeValidator(listed)]
     metrics: Annotated[list[Choice], BeforeValidator(listed)]
     exact: bool
     exact_samples: Count | None
@@ -169,6 +171,7 @@ class Plan:
     metadata: Metadata
     tracking: dict[str, Any]
     exact: Exact | None = None
+    reward_guidance: RewardGuidance | None = None
 
     def samples_of(self, model: str) -> int:
         """Pictures of each prompt that are made of a model."""

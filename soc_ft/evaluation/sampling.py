@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from soc_ft.core import Condition, Predictor, Process, Trajectory, normal, rollout
+from soc_ft.evaluation.reward_guidance import Guide
 from soc_ft.evaluation.store import Place
 from soc_ft.methods.problem import chunks
 from soc_ft.models.model import DiffusionModel
@@ -73,6 +74,7 @@ def sample_places(
     places: Sequence[Place],
     seed: int,
     batch_size: int,
+    guide: Guide | None = None,
 ) -> Iterator[tuple[Sequence[Place], Tensor]]:
     """Sample pictures in batches.
 
@@ -85,14 +87,20 @@ def sample_places(
         places: what is sampled.
         seed: of the noise.
         batch_size: pictures sampled together.
+        guide: what moves the predictions for a batch's prompts, if anything does.
 
     Yields:
         Places, and their pictures (B, 3, H, W), uint8 on the CPU.
     """
+
+    def predict(x: Tensor, t: Tensor, c: Condition) -> Tensor:
+        return predictor(x, t, c, guidance_scale)
+
     for part in chunks(len(places), batch_size):
+        of_places = [prompts[prompt] for prompt, _ in places[part]]
         samples = sample_trajectories(
             model,
-            lambda x, t, c: predictor(x, t, c, guidance_scale),
+            predict if guide is None else guide(predict, process, of_places),
             process,
             prompts,
             places[part],

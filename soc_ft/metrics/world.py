@@ -84,9 +84,24 @@ class ShapesAccuracy(_Judged):
 class ShapesQuality(_Judged):
     """How well a picture is drawn: 1 is flawless, blur, noise, clutter and the like lower it."""
 
+    def __init__(self, weights: str | None = None, below: float | None = None) -> None:
+        """Load the judge.
+
+        Args:
+            weights: folder of the judge; the shipped one by default.
+            below: if given, pictures of less quality count 1, others 0: the share of pictures that
+                have left what can be called a drawing.
+
+        Raises:
+            ConfigError: ``weights`` does not hold a judge.
+        """
+        super().__init__(weights)
+        self._below = below
+
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1], resized if needed: (B,) in (0, 1); prompts are free."""
-        return self._judge.quality(images.float())
+        """Pictures (B, 3, H, W) in [0, 1], resized if needed: (B,) in [0, 1]; prompts are free."""
+        quality = self._judge.quality(images.float())
+        return quality if self._below is None else (quality < self._below).float()
 
 
 class ShapesEmbedding(WithScorer):

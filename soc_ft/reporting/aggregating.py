@@ -90,12 +90,14 @@ class Evaluated:
     Attributes:
         sampling: in words.
         setting: whose; None is the base model.
+        model: what of it was sampled: the fine-tuned model, or the base model as its reward guides.
         metrics: by name; of a setting, each with the paired ``difference to the base model`` too.
         seeds: how many runs were evaluated.
     """
 
     sampling: str
     setting: Setting | None
+    model: str
     metrics: dict[str, Interval]
     seeds: int
 
@@ -173,26 +175,28 @@ def evaluations(settings: Sequence[Setting]) -> list[Evaluated]:
         for each in run.evaluation
         if not each.sampling.startswith(OWN_SCHEDULE)
     )
-    found = []
+    evaluated = []
     for sampling in samplings:
         base: list[Metrics] = []
         of_settings = []
         for setting in settings:
-            tuned = []
+            others: dict[str, list[Metrics]] = {}
             for run in setting.runs:
                 for each in run.evaluation:
                     if each.sampling != sampling:
                         continue
                     if each.model != BASE:
-                        tuned.append(each.metrics)
+                        others.setdefault(each.model, []).append(each.metrics)
                     elif each.metrics not in base:
                         base.append(each.metrics)
-            if tuned:
-                of_settings.append(Evaluated(sampling, setting, _estimates(tuned), len(tuned)))
+            of_settings += [
+                Evaluated(sampling, setting, model, _estimates(found), len(found))
+                for model, found in others.items()
+            ]
         if base:
-            found.append(Evaluated(sampling, None, _estimates(base), len(base)))
-        found += of_settings
-    return found
+            evaluated.append(Evaluated(sampling, None, BASE, _estimates(base), len(base)))
+        evaluated += of_settings
+    return evaluated
 
 
 def paired_differences(settings: Sequence[Setting]) -> list[Difference]:

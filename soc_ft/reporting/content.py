@@ -146,7 +146,8 @@ def _evaluations(settings: Sequence[Setting]) -> list[Block]:
                 Code("python -m soc_ft.evaluate run=<job> output=<job>/evaluation"),
                 " measured it for each job: schedule, noise level and number of steps of the "
                 "sampler, on the same prompts and noise before and after. A difference is that to "
-                "the base model, paired. Intervals as above.",
+                'the base model, paired; "instead" is the base model guided by the run\'s reward. '
+                "Intervals as above.",
             )
         ),
     ]

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.files import displayed
 from soc_ft.reporting.aggregating import (
     NOT_OF_THE_BASE,
@@ -85,14 +86,15 @@ def evaluation_table(evaluated: Sequence[Evaluated]) -> Table:
     rows: list[list[Text]] = [
         [
             each.sampling,
-            "base model" if each.setting is None else Code(each.setting.label),
+            BASE if each.setting is None else Code(each.setting.label),
+            "" if each.model in (BASE, FINE_TUNED) else each.model,
             _over(each.seeds, each.seeds),
             *_cells(each.metrics, names),
         ]
         for each in evaluated
     ]
-    header = ["sampling", "setting", "interval over", *map(_spaced, names)]
-    return _without_empty_columns(Table(header, rows, numbers_from=3))
+    header = ["sampling", "setting", "instead", "interval over", *map(_spaced, names)]
+    return _without_empty_columns(Table(header, rows, numbers_from=4))
 
 
 def job_table(sweep: SweepResult, settings: Sequence[Setting]) -> Table:

@@ -38,6 +38,8 @@ def test_quality_falls_with_every_defect_whatever_the_prompt() -> None:
     flawless = quality(images, ["a red star"] * len(shown))
     assert torch.equal(flawless, quality(images, ["nothing"] * len(shown)))
     assert ((flawless > 0.0) & (flawless < 1.0)).all()
+    infeasible = ShapesQuality(below=0.7)
+    assert torch.equal(infeasible(images, ["nothing"] * len(shown)), (flawless < 0.7).float())
     for column, kind in enumerate(COSTS):
         severities = torch.zeros(len(shown), len(COSTS))
         severities[:, column] = 1.0

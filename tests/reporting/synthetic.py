@@ -129,11 +129,13 @@ def save_pictures(run: Path, shade: int, prompts: Sequence[str] = ("a", "b")) ->
     (run / "samples" / "prompts.json").write_text(json.dumps(list(prompts)))
 
 
-def write_evaluation(run: Path, rewards: Mapping[str, tuple[float, float]]) -> None:
+def write_evaluation(
+    run: Path, rewards: Mapping[str, tuple[float, float]], tuned_model: str = "fine-tuned"
+) -> None:
     """What ``soc-ft evaluate`` leaves: base and fine-tuned rewards by schedule; errors are 0.1."""
     lines = ["schedule,eta,num_steps,model,metric,mean,error,difference,difference_error"]
     for schedule, (base, tuned) in rewards.items():
         lines.append(f"{schedule},0.0,5,base model,reward,{base},0.1,,")
-        lines.append(f"{schedule},0.0,5,fine-tuned,reward,{tuned},0.1,{tuned - base},0.05")
+        lines.append(f'{schedule},0.0,5,"{tuned_model}",reward,{tuned},0.1,{tuned - base},0.05')
     (run / "evaluation").mkdir(exist_ok=True)
     (run / "evaluation" / "metrics.csv").write_text("\n".join(lines) + "\n")

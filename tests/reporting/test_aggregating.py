@@ -17,6 +17,7 @@ from soc_ft.reporting.aggregating import (
 )
 from soc_ft.reporting.reading import read
 from soc_ft.reporting.settings import Setting, group_by_setting
+from soc_ft.reporting.tables import evaluation_table
 from tests.reporting.synthetic import configuration, metrics, write_evaluation, write_run
 
 T_OF_2, T_OF_1 = 4.302653, 12.706205
@@ -155,6 +156,19 @@ def test_what_training_leaves_is_no_other_sampling(tmp_path: Path) -> None:
     assert [(each.sampling, each.seeds) for each in found] == [
         ("pretrained, eta 0, 5 steps", 1)
     ] * 2
+
+
+def test_what_a_reward_guided_is_not_mixed_with_what_was_fine_tuned(tmp_path: Path) -> None:
+    """Breaks if guidance of the base model passes for fine-tuning in a report's means."""
+    write_seeds(tmp_path / "s", "lambda=1", [1.0, 2.0])
+    first, second = sorted(each.parent for each in (tmp_path / "s").glob("*/config.yaml"))
+    write_evaluation(first, {"pretrained": (1.0, 2.0)})
+    write_evaluation(second, {"pretrained": (1.0, 9.0)}, "reward-guided, lambda 3")
+    found = evaluations(settings_in(tmp_path / "s"))
+    models = {each.model: each.metrics["reward"].mean for each in found}
+    assert models == {"base model": 1.0, "fine-tuned": 2.0, "reward-guided, lambda 3": 9.0}
+    table = evaluation_table(found)
+    assert [row[table.header.index("instead")] for row in table.rows] == ["", "", found[2].model]
 
 
 @pytest.mark.parametrize(
