@@ -8,5 +8,6 @@ ASSETS = Path(__file__).parent
 """Folder of the shipped files."""
 
 DIFFUSION = ASSETS / "shapes-diffusion"
+STUDENT = ASSETS / "shapes-lcm-diffusion"
 REWARD = ASSETS / "shapes-reward"
 JUDGE = ASSETS / "shapes-judge"

@@ -22,6 +22,9 @@ TINY = (
     "diffusion.pictures=8",
     "diffusion.encode_batch=4",
     "diffusion.batch_size=4",
+    "student.batch_size=4",
+    "student.levels=4",
+    "student.guidance_embedding=8",
     "judge.batch_size=4",
     "judge.redrawn=2",
     "judge.reconstructions=4",
@@ -40,7 +43,7 @@ TINY = (
     "preferences.sampled=2",
     *(
         f"{stage}.loop.{setting}"
-        for stage in ("vae", "diffusion", "judge", "contrastive", "preferences")
+        for stage in ("vae", "diffusion", "student", "judge", "contrastive", "preferences")
         for setting in ("steps=2", "save_every=1")
     ),
 )

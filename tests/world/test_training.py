@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import LCMScheduler
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from soc_ft.errors import ConfigError, RunError
+from soc_ft.models.random_weights import random_pipeline
 from soc_ft.world import scenes
 from soc_ft.world.judge import ShapesJudge
 from soc_ft.world.scorer import ShapesScorer
@@ -20,6 +22,7 @@ from soc_ft.world.training.contrastive import draw_texts, is_true
 from soc_ft.world.training.diffusion import loss_weights, noise_scheduler
 from soc_ft.world.training.loop import LoopConfig, train
 from soc_ft.world.training.preferences import scene_utility
+from soc_ft.world.training.student import Levels, student_of
 
 LOOP = LoopConfig(
     steps=6,
@@ -34,7 +37,7 @@ LOOP = LoopConfig(
 
 def test_all_stages_run_and_write_loadable_models(tiny_config: DictConfig, tmp_path: Path) -> None:
     """Breaks if a stage does not fit the one before it, or writes what its reader refuses."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import LatentConsistencyModelPipeline, StableDiffusionPipeline
 
     config = tiny_config.copy()
     config.output_dir = str(tmp_path)
@@ -43,11 +46,17 @@ def test_all_stages_run_and_write_loadable_models(tiny_config: DictConfig, tmp_p
     tokenizer = {path.name for path in (tmp_path / "pipeline" / "tokenizer").iterdir()}
     assert tokenizer >= {"vocab.json", "merges.txt", "tokenizer.json"}
     assert pipeline.vae.config.scaling_factor > 0.0
+    student = LatentConsistencyModelPipeline.from_pretrained(
+        tmp_path / "student", dtype=torch.float32
+    )
+    student.set_progress_bar_config(disable=True)
+    images = student("a red star", num_inference_steps=1, output_type="np").images
+    assert images.shape == (1, 64, 64, 3)
     ShapesJudge.load(tmp_path / "judge")
     scorer = ShapesScorer.load(tmp_path / "reward")
     assert scorer.std > 0.0
     assert not list(tmp_path.rglob("*.partial"))
-    written = (tmp_path / "pipeline").rglob("*.json")
+    written = [p for name in ("pipeline", "student") for p in (tmp_path / name).rglob("*.json")]
     assert not [path for path in written if str(tmp_path) in path.read_text()], "names a machine"
 
 
@@ -57,13 +66,52 @@ def test_a_later_stage_names_the_one_that_is_missing(
     """Breaks if a stage started too early fails with a traceback from a library."""
     config = tiny_config.copy()
     config.output_dir = str(tmp_path)
-    for stage, needed in (("diffusion", "vae"), ("judge", "vae"), ("reward", "diffusion")):
+    for stage, needed in (
+        ("diffusion", "vae"),
+        ("student", "diffusion"),
+        ("judge", "vae"),
+        ("reward", "diffusion"),
+    ):
         config.stage = stage
         with pytest.raises(RunError, match=f"stage={needed}"):
             run(config)
     config.stage = "unet"
     with pytest.raises(ConfigError, match="stage=unet"):
         run(config)
+
+
+def test_a_student_starts_as_its_teacher_whatever_it_is_told() -> None:
+    """Breaks if distillation starts from other weights, or the guidance scale disturbs at once."""
+    teacher = random_pipeline("tiny").unet.eval()
+    student = student_of(teacher, 8).eval()
+    x, t, text = torch.randn(2, 4, 8, 8), torch.tensor([7.0, 900.0]), torch.randn(2, 5, 32)
+    told = torch.randn(2, 8)
+    with torch.no_grad():
+        of_student = student(x, t, text, timestep_cond=told).sample
+        torch.testing.assert_close(of_student, teacher(x, t, text).sample)
+
+
+def test_levels_of_the_student_are_those_of_its_scheduler() -> None:
+    """Breaks if the student is distilled at other times than it is sampled at, or its last target
+    is not a latent with next to no noise."""
+    scheduler = LCMScheduler(original_inference_steps=10)
+    levels = Levels(scheduler)
+    scheduler.set_timesteps(10)
+    assert levels.consistency.times.tolist() == levels.teacher.times.tolist()
+    assert levels.consistency.times.tolist() == scheduler.timesteps.tolist()
+    clean = torch.randn(2, 3, dtype=torch.float64)
+    noise = torch.randn(2, 3, dtype=torch.float64)
+    for k in range(10):
+        x = levels.consistency.noised(k, clean, noise)
+        after = levels.teacher.mean(k, x, noise)
+        last = k == 9
+        level = scheduler.alphas_cumprod[0].double() if last else None
+        expected = (
+            level.sqrt() * clean + (1 - level).sqrt() * noise
+            if level is not None
+            else levels.consistency.noised(k + 1, clean, noise)
+        )
+        torch.testing.assert_close(after, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_an_interrupted_training_resumes_exactly(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``python -m soc_ft.world.training stage=vae|diffusion|judge|contrastive|reward|all``."""
+"""``python -m soc_ft.world.training stage=vae|diffusion|student|judge|contrastive|reward|all``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from soc_ft.files import conf_dir
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-STAGES = ("vae", "diffusion", "judge", "contrastive", "reward")
+STAGES = ("vae", "diffusion", "student", "judge", "contrastive", "reward")
 
 
 def run(config: DictConfig) -> None:

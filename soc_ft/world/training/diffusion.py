@@ -47,7 +47,7 @@ def train_diffusion(config: DictConfig, output_dir: Path) -> None:
         raise RunError(f"no autoencoder in {output_dir / 'vae'}: run stage=vae first")
     stage = config.diffusion
     vae = AutoencoderKL.from_pretrained(output_dir / "vae").eval()
-    data = _latent_dataset(config, vae, output_dir / "latents.pt")
+    data = latent_dataset(config, vae, output_dir / "latents.pt")
     scheduler = noise_scheduler(config)
     weights = loss_weights(scheduler, *stage.snr_range)
     denoiser = build_denoiser(config, output_dir)
@@ -56,12 +56,12 @@ def train_diffusion(config: DictConfig, output_dir: Path) -> None:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         rows = torch.randint(len(data["mean"]), (stage.batch_size,), generator=generator)
         mean, std = data["mean"][rows].float(), data["std"][rows].float()
-        clean = (mean + std * _normal(mean, generator)) * vae.config.scaling_factor
+        clean = (mean + std * normal(mean, generator)) * vae.config.scaling_factor
         tokens = data["tokens"][rows].long()
         dropped = torch.rand(len(rows), generator=generator) < stage.caption_dropout
         tokens = torch.where(dropped[:, None], data["empty"].long(), tokens)
         timesteps = torch.randint(len(weights), (len(rows),), generator=generator)
-        noise = _normal(clean, generator)
+        noise = normal(clean, generator)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         error = (denoiser(noisy, timesteps, tokens) - noise).square().mean(dim=(1, 2, 3))
         loss = (weights[timesteps] * error).mean()
@@ -121,12 +121,18 @@ def save_pipeline(
     vae.register_to_config(_name_or_path="")  # diffusers writes where it was read from
     folder = output_dir / "pipeline"
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
-    for name in ("vocab.json", "merges.txt"):
-        (folder / "tokenizer" / name).write_bytes((output_dir / "tokenizer" / name).read_bytes())
+    copy_vocabulary(output_dir, folder)
     pipeline.to(dtype=torch.float32)
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+def copy_vocabulary(output_dir: Path, folder: Path) -> None:
+    """Put the files that older tokenizers read beside those of a pipeline."""
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "tokenizer" / name).write_bytes((output_dir / "tokenizer" / name).read_bytes())
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise in the shape of ``like``."""
     return torch.randn(like.shape, generator=generator)
 
 
@@ -142,7 +148,7 @@ def loss_weights(scheduler: DDIMScheduler, least: float, most: float) -> Tensor:
 
 
 @torch.no_grad()
-def _latent_dataset(config: DictConfig, vae: AutoencoderKL, path: Path) -> dict[str, Tensor]:
+def latent_dataset(config: DictConfig, vae: AutoencoderKL, path: Path) -> dict[str, Tensor]:
     """Posterior means and deviations with caption tokens, encoded once and kept in ``path``."""
     if path.exists():
         return torch.load(path, weights_only=True)
