@@ -11,13 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soc_ft.core.adjoint import (
-        AdjointAt,
-        AdjointSolution,
-        clean_adjoint,
-        full_adjoint,
-        lean_adjoint,
-    )
+    from soc_ft.core.adjoint import AdjointAt, AdjointSolution, full_adjoint, lean_adjoint
     from soc_ft.core.annealing import next_strength
     from soc_ft.core.buffer import ReplayBuffer
     from soc_ft.core.clip_correction import ClipCorrection
@@ -55,7 +49,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "annealing": ("next_strength",),
-    "adjoint": ("AdjointAt", "AdjointSolution", "clean_adjoint", "full_adjoint", "lean_adjoint"),
+    "adjoint": ("AdjointAt", "AdjointSolution", "full_adjoint", "lean_adjoint"),
     "buffer": ("ReplayBuffer",),
     "clip_correction": ("ClipCorrection",),
     "condition": ("Condition",),
@@ -93,7 +87,6 @@ __all__ = [
     "TiltEstimate",
     "Trajectory",
     "adjoint_matching_loss",
-    "clean_adjoint",
     "at_steps",
     "control",
     "control_cost",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,51 +96,6 @@ def lean_adjoint(
         x = states[rows, steps]
         f = predict_base(x, process.times_of(steps, x), condition[:there])
         base_predictions[rows, steps] = f.to(x.dtype)
-    return AdjointSolution(adjoints, base_predictions)
-
-
-@torch.no_grad()
-def clean_adjoint(
-    predict_base: Predictor,
-    process: Process,
-    states: Tensor,
-    terminal: Tensor,
-    condition: Condition,
-    first_step: Tensor,
-    terminal_of: Callable[[Tensor, Tensor], Tensor],
-    *,
-    call_from: int | None = None,
-) -> AdjointSolution:
-    """Gradients a_k = (d x0_hat / dx)^T a_K(x0_hat) of the reward of the clean prediction at x_k.
-
-    One step instead of the chain of :func:`lean_adjoint`: much less noise, since nothing of how the
-    sample went on enters, and biased, since the reward of the mean picture is not the mean reward
-    (as in diffusion posterior sampling, Chung et al. 2022, arXiv 2209.14687). Arguments and results
-    are those of :func:`lean_adjoint`, with adjoints from each sample's first step on, and
-
-    Args:
-        terminal_of: clean latents (n, *latent) and their rows (n,) int64 -> -lambda * grad r there.
-
-    Raises:
-        ValueError: the states do not fit the process or ``first_step`` is out of range.
-    """
-    first_steps = sorted(first_step.tolist())
-    _validate(process, states, first_step.shape, first_steps)
-    order = first_step.to(states.device).argsort(stable=True)
-    adjoints = torch.zeros_like(states)
-    base_predictions = torch.zeros_like(states[:, 1:])
-    adjoints[:, -1] = terminal
-    lowest = min(first_steps[0], process.num_steps if call_from is None else call_from)
-    for k in reversed(range(lowest, process.num_steps)):
-        needed = bisect_right(first_steps, k)
-        rows = order[: max(needed, 1)]
-        with torch.enable_grad():
-            x = states[rows, k].detach().requires_grad_()
-            f = predict_base(x, process.times_of(k, x), condition[rows])
-            clean = process.clean(k, x, f)
-            (a,) = torch.autograd.grad(clean, x, terminal_of(clean.detach(), rows).to(clean.dtype))
-        adjoints[rows[:needed], k] = a[:needed]
-        base_predictions[rows[:needed], k] = f.detach()[:needed].to(x.dtype)
     return AdjointSolution(adjoints, base_predictions)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -154,7 +154,7 @@ class AdjointMatching(Method):
             rewards, gradient = self._reward_gradient(problem, request, trajectory.latents)
         with problem.clock.phase("adjoint"):
             adjoints, base_predictions = self._solve(
-                problem, request, trajectory.states, gradient, steps
+                problem, request.condition, trajectory.states, gradient, steps
             )
         kept, places = core.kept_steps(steps, process.num_steps)
         later = kept if self.config.adjoint_at == "current" else kept + 1
@@ -292,7 +292,7 @@ class AdjointMatching(Method):
     def _solve(
         self,
         problem: Problem,
-        request: Request,
+        condition: Condition,
         states: Tensor,
         gradient: Tensor,
         steps: Tensor,
@@ -309,8 +309,7 @@ class AdjointMatching(Method):
                 problem,
                 states[rows],
                 -problem.reward_scale * gradient[rows],
-                request.condition[rows],
-                request.prompts[rows],
+                condition[rows],
                 first_steps[rows],
                 total - problem.most(total - int(first_steps[rows].min())),
             )
@@ -327,27 +326,10 @@ class AdjointMatching(Method):
         states: Tensor,
         terminal: Tensor,
         condition: Condition,
-        prompts: Sequence[str],
         first_steps: Tensor,
         call_from: int,
     ) -> core.AdjointSolution:
         """Adjoints of some of the samples; arguments as of ``core.lean_adjoint``."""
-        if self.config.target == "clean":
-
-            def terminal_of(clean: Tensor, rows: Tensor) -> Tensor:
-                chosen = [prompts[row] for row in rows.tolist()]
-                return -problem.reward_scale * problem.reward_and_gradient(clean, chosen)[1]
-
-            return core.clean_adjoint(
-                partial(problem.base, place="adjoint"),
-                problem.process,
-                states,
-                terminal,
-                condition,
-                first_steps,
-                terminal_of,
-                call_from=call_from,
-            )
         return core.lean_adjoint(
             partial(problem.base, place="adjoint"),
             problem.process,

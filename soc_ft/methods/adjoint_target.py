@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 class TargetOptions(Method.Config):
     """The options of a method that regresses on adjoints which these describe."""
 
-    target: Literal["adjoint", "clean"] = Field(
-        "adjoint",
-        description="adjoint: the lean adjoint along the trajectory; clean: the gradient of the "
-        "reward of the clean prediction, quiet and biased",
-    )
     adjoint_at: Literal["current", "next"] = Field(
         "next", description="next: a_{k+1}, exact in discrete time; current: a_k, the reference"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,6 @@ class ContinuousAdjoint(AdjointMatching):
         states: Tensor,
         terminal: Tensor,
         condition: Condition,
-        prompts: Sequence[str],
         first_steps: Tensor,
         call_from: int,
     ) -> core.AdjointSolution:
