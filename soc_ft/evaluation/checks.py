@@ -194,7 +194,7 @@ def _prompts(
 
 
 def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[SamplingSetup]:
-    """Every schedule with every eta."""
+    """Every schedule with every eta and number of steps."""
     found: dict[str, Scheduler] = {}
     own = None
     if run_config is not None:
@@ -209,11 +209,12 @@ def _blocks(settings: Settings, run_config: Mapping[str, Any] | None) -> list[Sa
         SamplingSetup(
             schedule=name,
             noise_levels=option.noise_levels(),
-            num_steps=settings.num_steps or (own or option).num_steps,
+            num_steps=num_steps,
             eta=eta,
         )
         for name, option in found.items()
         for eta in dict.fromkeys(settings.eta or [(own or option).eta])
+        for num_steps in dict.fromkeys(settings.num_steps or [(own or option).num_steps])
     ]
 
 
@@ -304,7 +305,7 @@ def _exact(
         return None
     own = blocks
     if run_config is not None:
-        nothing: dict[str, Any] = {"scheduler": [], "eta": [], "num_steps": None}
+        nothing: dict[str, Any] = {"scheduler": [], "eta": [], "num_steps": []}
         own = _blocks(settings.model_copy(update=nothing), run_config)
     return check_exact(settings, law, blocks, own, measures)
 

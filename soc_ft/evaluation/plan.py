@@ -47,7 +47,7 @@ class Settings(Section):
     samples_per_prompt: Count
     scheduler: Annotated[list[str], BeforeValidator(listed)]
     eta: Annotated[list[NonNegative], BeforeValidator(listed)]
-    num_steps: Steps | None
+    num_steps: Annotated[list[Steps], BeforeValidator(listed)]
     guidance_scale: NonNegative | None
     seed: Seed
     reward_guidance: Annotated[list[Positive], BeforeValidator(listed)]

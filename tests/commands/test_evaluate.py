@@ -68,6 +68,15 @@ def stored(tmp_path: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.png")}
 
 
+def test_several_numbers_of_steps_are_blocks_of_their_own(
+    evaluated: Evaluate, run_dir: Path
+) -> None:
+    """Breaks if only one number of steps is sampled, or blocks share their pictures."""
+    results = evaluated(f"run={run_dir}", "num_steps=[2,3,2]", f"metrics=[{REDNESS}]")
+    assert [s.heading for s in results[::2]] == [f"memoryless, eta 1, {n} steps" for n in (2, 3)]
+    assert len({s.estimates["Redness"].mean for s in results}) == 4, "all differ"
+
+
 def test_four_blocks_of_base_and_fine_tuned(
     evaluated: Evaluate, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
