@@ -82,10 +82,11 @@ def _stores(plan: Plan, source: ModelSource) -> dict[Key, PictureStore]:
     if source.weights is not None:
         digest = digest_of([source.weights])
         trained[FINE_TUNED] = {"trained": digest, "finetune": source.finetune}
-    if plan.reward_guidance is not None:
-        guided_by = plan.reward_guidance.identity()
-        for of, scale in plan.reward_guidance.models().items():
-            trained[of] = {"reward_guidance": scale, **guided_by}
+    if (guidance := plan.reward_guidance) is not None:
+        learned = None if guidance.checkpoint is None else digest_of([guidance.checkpoint])
+        by = {"reward": guidance.reward, "feedback": guidance.feedback, "learned": learned}
+        for of, scale in guidance.models().items():
+            trained[of] = {"reward_guidance": scale, **by}
     folder = Path(plan.settings.store)
     common = {"guidance_scale": source.guidance_scale, "seed": plan.settings.seed}
     return {

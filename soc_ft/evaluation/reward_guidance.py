@@ -11,7 +11,6 @@ from soc_ft.checking import validated
 from soc_ft.config.components import build_feedback, component_class
 from soc_ft.config.kinds import REWARD
 from soc_ft.errors import ConfigError
-from soc_ft.evaluation.store import digest_of
 from soc_ft.options import Component
 
 if TYPE_CHECKING:
@@ -41,11 +40,6 @@ class RewardGuidance:
     def models(self) -> dict[str, float]:
         """The models by their names, with their scales."""
         return {f"{GUIDED}, lambda {scale:g}": scale for scale in self.scales}
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the pictures besides scale and base model."""
-        kept = None if self.checkpoint is None else digest_of([self.checkpoint])
-        return {"reward": self.reward, "feedback": self.feedback, "learned": kept}
 
 
 Guide = Callable[["Predictor", "Process", Sequence[str]], "Predictor"]
