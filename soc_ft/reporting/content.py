@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from soc_ft.evaluation.folders import BASE, FINE_TUNED
 from soc_ft.files import displayed
 from soc_ft.reporting.aggregating import BaseModel, Summary, evaluations, paired_differences
 from soc_ft.reporting.budgets import at_equal_cost
@@ -137,6 +138,8 @@ def _evaluations(settings: Sequence[Setting]) -> list[Block]:
     evaluated = evaluations(settings)
     if not evaluated:
         return []
+    guided = any(each.model not in (BASE, FINE_TUNED) for each in evaluated)
+    instead = ' "Instead" is the base model guided by the run\'s reward.' if guided else ""
     return [
         Heading("Under other samplings"),
         evaluation_table(evaluated),
@@ -146,8 +149,7 @@ def _evaluations(settings: Sequence[Setting]) -> list[Block]:
                 Code("python -m soc_ft.evaluate run=<job> output=<job>/evaluation"),
                 " measured it for each job: schedule, noise level and number of steps of the "
                 "sampler, on the same prompts and noise before and after. A difference is that to "
-                'the base model, paired; "instead" is the base model guided by the run\'s reward. '
-                "Intervals as above.",
+                f"the base model, paired.{instead} Intervals as above.",
             )
         ),
     ]
