@@ -195,7 +195,11 @@ def required(shell: str) -> str:
     ("line", "words", "expected"),
     [
         ("soc-ft sam", ["soc-ft", "sam"], ["sample "]),
-        ("soc-ft experiment=qui", ["soc-ft", "experiment", "=", "qui"], ["quickstart "]),
+        (
+            "soc-ft experiment=qui",
+            ["soc-ft", "experiment", "=", "qui"],
+            ["quickstart ", "quickstart_lcm "],
+        ),
         ("soc-ft experiment=", ["soc-ft", "experiment", "="], None),
         ("soc-ft trainer.l", ["soc-ft", "trainer.l"], ["trainer.lr="]),
         ("soc-ft -m cfg_mode=no", ["soc-ft", "-m", "cfg_mode", "=", "no"], ["none "]),
@@ -275,7 +279,7 @@ def test_a_tab_completes_the_line(shell: str, tmp_path: Path, environment: dict[
     ("line", "expected"),
     [
         ("soc-ft sam", ["sample"]),
-        ("soc-ft experiment=qui", ["experiment=quickstart"]),
+        ("soc-ft experiment=qui", ["experiment=quickstart", "experiment=quickstart_lcm"]),
         ("soc-ft sample run=some_r", ["run=some_run/"]),
     ],
 )
