@@ -22,7 +22,7 @@ def reward_guided(
     sampling takes it (Chung et al. 2022, arXiv 2209.14687), with exp(lambda r) for the likelihood.
     The value log E[exp(lambda r) | x_k] is taken at the mean of the clean latent instead, which is
     exact for linear rewards of Gaussian data and otherwise a bias. A step that starts from noise
-    alone (signal_k = 0), of which the clean prediction does not depend, is not guided.
+    alone (signal_k = 0), on which the clean prediction does not depend, is not guided.
 
     Args:
         predict: output of a model, differentiable in its first argument.

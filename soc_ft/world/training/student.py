@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from soc_ft.world.training.diffusion import copy_vocabulary, latent_dataset, nor
 from soc_ft.world.training.loop import LoopConfig, train
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from omegaconf import DictConfig
 
 
@@ -87,14 +86,15 @@ class Levels:
         teacher: K deterministic ones, the last of which ends at the training's first level.
     """
 
-    def __init__(self, scheduler: object) -> None:
+    def __init__(self, scheduler: LCMScheduler) -> None:
         """Take those that the scheduler was distilled with.
 
         Args:
-            scheduler: an ``LCMScheduler``.
+            scheduler: of the student.
         """
-        self.number: int = scheduler.config.original_inference_steps  # type: ignore[attr-defined]
-        alphas = scheduler.alphas_cumprod.double()  # type: ignore[attr-defined]
+        config: Any = scheduler.config
+        self.number: int = config.original_inference_steps
+        alphas = scheduler.alphas_cumprod.double()
         timesteps = (torch.arange(self.number, 0, -1) * (len(alphas) // self.number)) - 1
         alpha_bar = alphas[timesteps]
         following = torch.cat([alpha_bar[1:], alphas[:1]])
@@ -117,7 +117,10 @@ def student_of(teacher: UNet2DConditionModel, guidance_embedding: int) -> UNet2D
 
 
 def _save(
-    teacher: StableDiffusionPipeline, student: UNet2DConditionModel, scheduler: object, folder: Path
+    teacher: StableDiffusionPipeline,
+    student: UNet2DConditionModel,
+    scheduler: LCMScheduler,
+    folder: Path,
 ) -> None:
     """Write the pipeline, float16, as latent consistency models come."""
     from diffusers import LatentConsistencyModelPipeline
@@ -126,7 +129,7 @@ def _save(
         vae=teacher.vae,
         text_encoder=teacher.text_encoder,
         tokenizer=teacher.tokenizer,
-        unet=copy.deepcopy(student),
+        unet=student,
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
